@@ -1,0 +1,149 @@
+"""Deformable registration after the rigid one: the network with its card, or ANTs on the masks.
+
+Both give the same kind of result: a displacement field in TRUS space, in LPS mm, that folds nowhere and fades
+to zero at the border of the region it was computed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from .ants_masks import mask_pair, run_ants
+from .errors import RegistrationError
+from .geometry import Grid
+from .jacobian import jacobian_determinant
+from .models import InstalledModel, load_network
+from .progress import Reporter
+from .regions import regions_of_interest
+from .results import Deformation, QualityWarning
+from .transforms import displacement_mm, edge_fade, field_transform
+
+_FADE_VOX = 5
+_LEAST_JACOBIAN = 0.05
+_STAGE = "deform"
+
+
+@dataclass(frozen=True)
+class SynSettings:
+    """ANTs affine and SyN on the two masks, the recipe that won the µ-RegPro challenge."""
+
+    spacing_mm: float = 1.5
+    margin_mm: float = 15.0
+    affine_iterations: tuple[int, ...] = (500, 300, 100)
+    affine_shrink_factors: tuple[int, ...] = (4, 2, 1)
+    affine_smoothing_vox: tuple[float, ...] = (2, 1, 0)
+    syn_iterations: tuple[int, ...] = (60, 40, 20)
+
+
+def deform_with_network(
+    mr: sitk.Image,
+    trus: sitk.Image,
+    mr_gland: sitk.Image,
+    trus_gland: sitk.Image,
+    rigid: sitk.Transform,
+    model: InstalledModel,
+    *,
+    device: str = "cpu",
+    reporter: Reporter | None = None,
+) -> Deformation:
+    """Run a registration network on the regions of interest; `rigid` maps TRUS points to MR points."""
+    import torch
+
+    reporter = reporter or Reporter()
+    reporter.report(_STAGE, 0.0, "Loading the model")
+    network = load_network(model, device)
+    regions = regions_of_interest(mr, trus, mr_gland, trus_gland, rigid, model.card)
+    reporter.report(_STAGE, 0.3, "Computing the deformation")
+    moving, fixed = (
+        torch.from_numpy(sitk.GetArrayFromImage(image))[None, None].to(device)
+        for image in (regions.moving, regions.fixed)
+    )
+    with torch.inference_mode():
+        displacement_vox = network(moving, fixed)[0].cpu().numpy()
+    if not np.isfinite(displacement_vox).all():
+        raise RegistrationError(f"The model {model.card.name} gave a field with undefined values.")
+    reporter.report(_STAGE, 0.7, "Checking the field")
+    transform, warnings = finish_field(displacement_mm(displacement_vox, regions.grid), regions.grid)
+    if regions.clipped:
+        warnings += (
+            QualityWarning(
+                "gland_larger_than_model",
+                "The gland is larger than the region that the model sees; its outer parts move rigidly.",
+            ),
+        )
+    return Deformation(transform, model.card.name, model.card.name, warnings)
+
+
+def deform_with_syn(
+    mr_gland: sitk.Image,
+    trus_gland: sitk.Image,
+    rigid: sitk.Transform,
+    *,
+    settings: SynSettings | None = None,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Deformation:
+    """ANTs affine, then SyN, on the masks after the rigid alignment, as one field."""
+    settings = settings or SynSettings()
+    reporter = reporter or Reporter()
+    pair = mask_pair(
+        mr_gland, trus_gland, rigid, spacing_mm=settings.spacing_mm, margin_mm=settings.margin_mm
+    )
+    reporter.report(_STAGE, 0.1, "Affine and SyN on the masks")
+    found = run_ants(
+        pair,
+        kind="SyN",
+        seed=seed,
+        initial_transform="Identity",
+        aff_metric="meansquares",
+        aff_random_sampling_rate=0.5,
+        aff_iterations=settings.affine_iterations,
+        aff_shrink_factors=settings.affine_shrink_factors,
+        aff_smoothing_sigmas=settings.affine_smoothing_vox,
+        syn_metric="meansquares",
+        reg_iterations=settings.syn_iterations,
+    )
+    reporter.report(_STAGE, 0.8, "Checking the field")
+    transform, warnings = finish_field(_as_field_mm(found, pair.grid), pair.grid)
+    return Deformation(transform, "syn", None, warnings)
+
+
+def _as_field_mm(found: list[sitk.Transform], grid: Grid) -> np.ndarray:
+    """Displacements (k, j, i, 3) in LPS mm of transforms, in the order that points pass them."""
+    composite = sitk.CompositeTransform(list(reversed(found)))
+    to_field = sitk.TransformToDisplacementFieldFilter()
+    to_field.SetReferenceImage(grid.blank())
+    to_field.SetOutputPixelType(sitk.sitkVectorFloat64)
+    return sitk.GetArrayFromImage(to_field.Execute(composite))
+
+
+def finish_field(
+    field_mm: np.ndarray, grid: Grid
+) -> tuple[sitk.DisplacementFieldTransform, tuple[QualityWarning, ...]]:
+    """Fade the field (k, j, i, 3) to zero at its border and smooth it until it folds nowhere."""
+    faded = field_mm * edge_fade(field_mm.shape[:3], _FADE_VOX)[..., None]
+    transform = field_transform(faded, grid)
+    smoothing_mm = 0.0
+    while _least_jacobian(transform, grid) < _LEAST_JACOBIAN:
+        smoothing_mm += grid.spacing_mm[0]
+        if smoothing_mm > 20 * grid.spacing_mm[0]:
+            raise RegistrationError("The deformation folds and could not be made smooth; use --method rigid.")
+        transform = field_transform(_smoothed(faded, grid, smoothing_mm), grid)
+    if smoothing_mm == 0:
+        return transform, ()
+    message = (
+        f"The deformation folded and was smoothed by {smoothing_mm:.1f} mm; compare with the rigid result."
+    )
+    return transform, (QualityWarning("field_smoothed", message),)
+
+
+def _smoothed(field_mm: np.ndarray, grid: Grid, sigma_mm: float) -> np.ndarray:
+    image = sitk.SmoothingRecursiveGaussian(grid.image(field_mm, vector=True), sigma_mm)
+    return sitk.GetArrayFromImage(image) * edge_fade(field_mm.shape[:3], _FADE_VOX)[..., None]
+
+
+def _least_jacobian(transform: sitk.Transform, grid: Grid) -> float:
+    return float(sitk.GetArrayViewFromImage(jacobian_determinant(transform, grid)).min())

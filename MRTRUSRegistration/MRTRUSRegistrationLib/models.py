@@ -1,0 +1,203 @@
+"""Models: a TorchScript file with a JSON card beside it, which drives everything done with the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from .errors import InputError
+from .geometry import Grid, resample
+
+if TYPE_CHECKING:
+    import torch
+
+CARD_FORMAT = 1
+Task = Literal["segmentation", "registration"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a network's input.
+
+    The axes are put into the order and sense of `orientation`, the image is smoothed with a Gaussian of
+    `smoothing_mm` (standard deviation), resampled to `spacing_mm` (i, j, k) and mapped linearly so that the
+    two `percentiles` of its intensities become 0 and 1, clamped.
+    """
+
+    orientation: str
+    spacing_mm: tuple[float, float, float]
+    smoothing_mm: float = 0.0
+    percentiles: tuple[float, float] = (0.5, 99.5)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is, what it wants, and what is known about it.
+
+    `grid_vox` is (i, j, k): the sliding window of a segmentation model, the whole input of a registration
+    model. `settings` holds what only one task needs; `sha256` is of the TorchScript file.
+    """
+
+    name: str
+    title: str
+    task: Task
+    modality: str
+    architecture: dict[str, Any]
+    preprocessing: Preprocessing
+    grid_vox: tuple[int, int, int]
+    settings: dict[str, Any]
+    training_data: tuple[dict[str, Any], ...]
+    figures: tuple[dict[str, Any], ...]
+    licence: str
+    file: str
+    sha256: str
+    format: int = CARD_FORMAT
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """A card found in a models folder; the file is checked when the model is loaded."""
+
+    card: ModelCard
+    card_path: Path
+
+    @property
+    def file_path(self) -> Path:
+        return self.card_path.parent / self.card.file
+
+    @property
+    def intact(self) -> bool:
+        return self.file_path.is_file() and file_sha256(self.file_path) == self.card.sha256
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def resources_folder() -> Path:
+    """The module's Resources: inside the package when installed, beside it in Slicer and in the source."""
+    package = Path(__file__).resolve().parent
+    inside = package / "Resources"
+    return inside if inside.is_dir() else package.parent / "Resources"
+
+
+def models_folders(extra: Path | None = None) -> list[Path]:
+    """Where models are looked for: `extra`, $MRTRUS_MODELS, the user's own folder, the bundled one."""
+    folders = [resources_folder() / "Models"]
+    folders.insert(0, Path.home() / ".local" / "share" / "mrtrus" / "models")
+    if os.environ.get("MRTRUS_MODELS"):
+        folders.insert(0, Path(os.environ["MRTRUS_MODELS"]))
+    if extra is not None:
+        if not extra.is_dir():
+            raise InputError(f"The models folder {extra} does not exist; give a folder with model cards.")
+        folders.insert(0, extra)
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read a card; `InputError` when it is not one or of a format that this version does not know."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw.get("format") != CARD_FORMAT:
+            raise InputError(
+                f"The model card {path} has format {raw.get('format')!r}, but this version reads format "
+                f"{CARD_FORMAT}; export the model again."
+            )
+        preprocessing = raw.pop("preprocessing")
+        raw["preprocessing"] = Preprocessing(**{key: _tupled(value) for key, value in preprocessing.items()})
+        return ModelCard(**{key: _tupled(value) for key, value in raw.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a readable model card ({error}); export the model again.") from error
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def list_models(extra: Path | None = None) -> list[InstalledModel]:
+    """Every model in the models folders; where two share a name, the first folder's wins."""
+    found: dict[str, InstalledModel] = {}
+    for folder in models_folders(extra):
+        for path in sorted(folder.glob("*.json")):
+            card = read_card(path)
+            found.setdefault(card.name, InstalledModel(card, path))
+    return list(found.values())
+
+
+def find_model(
+    *, task: Task, modality: str, name: str | None = None, extra: Path | None = None
+) -> InstalledModel:
+    """The model of that name, or the first one for the task and modality; `InputError` when none fits."""
+    for model in list_models(extra):
+        card = model.card
+        if card.task == task and card.modality == modality and name in (None, card.name):
+            return model
+    wanted = f"named {name!r} " if name else ""
+    raise InputError(
+        f"No {task} model {wanted}for {modality} is installed; put a model and its card into a models folder "
+        "(see `mrtrus models`) or give one with --models."
+    )
+
+
+def load_network(model: InstalledModel, device: str) -> torch.jit.ScriptModule:
+    """Load the TorchScript file on to `device`; `InputError` when it is missing or not the card's file."""
+    import warnings
+
+    import torch
+
+    if not model.file_path.is_file():
+        raise InputError(f"The model card {model.card_path} names {model.card.file}, which is missing.")
+    if not model.intact:
+        raise InputError(
+            f"The checksum of {model.file_path} is not the one in its card, so it is not used; install the "
+            "model again."
+        )
+    with warnings.catch_warnings():
+        # TorchScript is the shipped format; only its deprecation notice is silenced.
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*", category=DeprecationWarning)
+        network = torch.jit.load(str(model.file_path), map_location=device)
+    return network.float().eval()
+
+
+def prepare_image(image: sitk.Image, preprocessing: Preprocessing) -> sitk.Image:
+    """The image as the card wants it: oriented, smoothed, resampled, intensities in 0…1 (float32)."""
+    oriented = sitk.DICOMOrient(sitk.Cast(image, sitk.sitkFloat32), preprocessing.orientation)
+    scaled = rescale_intensity(oriented, preprocessing.percentiles)
+    if preprocessing.smoothing_mm > 0:
+        scaled = sitk.SmoothingRecursiveGaussian(scaled, preprocessing.smoothing_mm)
+    grid = Grid.of(scaled)
+    if np.allclose(grid.spacing_mm, preprocessing.spacing_mm, atol=1e-4):
+        return scaled
+    return resample(scaled, grid.with_spacing(preprocessing.spacing_mm))
+
+
+def rescale_intensity(image: sitk.Image, percentiles: tuple[float, float]) -> sitk.Image:
+    """Map the two percentiles of the volume's intensities to 0 and 1, and clamp."""
+    low, high = np.percentile(sitk.GetArrayViewFromImage(image), percentiles)
+    if high <= low:
+        low, high = low, low + 1.0
+    return sitk.Clamp((image - float(low)) / float(high - low), sitk.sitkFloat32, 0.0, 1.0)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes cuda where there is one; `InputError` when cuda is asked for and absent."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("No CUDA device is available to torch; use --device cpu or auto.")
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"The device {device!r} is not known; use auto, cpu or cuda.")
+    return device

@@ -1,0 +1,133 @@
+"""Gland segmentation with a model and its card (paper A, section 2.1, step 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from .errors import RegistrationError
+from .geometry import Grid, mask_volume_ml, resample
+from .models import InstalledModel, load_network, prepare_image
+from .progress import Reporter
+from .results import GlandSegmentation, QualityWarning
+
+if TYPE_CHECKING:
+    import torch
+
+_STRIDE_MULTIPLE = 16
+
+
+def segment_gland(
+    image: sitk.Image, model: InstalledModel, *, device: str = "cpu", reporter: Reporter | None = None
+) -> GlandSegmentation:
+    """Segment the gland; mask (uint8) and probability (float32) lie on the image's own grid."""
+    reporter = reporter or Reporter()
+    stage = f"segment {model.card.modality}"
+    reporter.report(stage, 0.0, "Loading the model")
+    network = load_network(model, device)
+    prepared = prepare_image(image, model.card.preprocessing)
+    probability = gland_probability(
+        prepared, network, model.card.grid_vox, device=device, reporter=reporter, stage=stage
+    )
+    on_image = resample(probability, Grid.of(image))
+    mask = clean_mask(on_image, threshold=float(model.card.settings.get("threshold", 0.5)))
+    if not np.any(sitk.GetArrayViewFromImage(mask)):
+        raise RegistrationError(
+            f"No gland was found in the {model.card.modality} image; draw it and give it as a mask."
+        )
+    reporter.report(stage, 1.0, f"{mask_volume_ml(mask):.0f} ml")
+    warnings = mask_warnings(mask, model.card.modality)
+    return GlandSegmentation(mask, on_image, model.card.name, warnings)
+
+
+def gland_probability(
+    prepared: sitk.Image,
+    network: torch.nn.Module,
+    window_vox: tuple[int, int, int],
+    *,
+    device: str = "cpu",
+    reporter: Reporter | None = None,
+    stage: str = "segment",
+) -> sitk.Image:
+    """Probability of gland on the grid of the prepared image, window by window where it is larger."""
+    import torch
+
+    volume = sitk.GetArrayFromImage(prepared)
+    window = window_vox[::-1]
+    padded, offset = _pad(volume, window)
+    total = np.zeros_like(padded)
+    weight = np.zeros_like(padded)
+    places = list(_windows(padded.shape, window))
+    for index, place in enumerate(places):
+        if reporter is not None:
+            reporter.report(stage, index / len(places))
+        tensor = torch.from_numpy(np.ascontiguousarray(padded[place]))[None, None].to(device)
+        with torch.inference_mode():
+            patch = network(tensor)[0, 0].float().cpu().numpy()
+        importance = _importance(patch.shape)
+        total[place] += patch * importance
+        weight[place] += importance
+    start = tuple(slice(o, o + n) for o, n in zip(offset, volume.shape, strict=True))
+    return Grid.of(prepared).image((total / weight)[start])
+
+
+def _pad(volume: np.ndarray, window: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Centre-pad with zeros to a multiple of 16 along every axis that one window covers."""
+    target = [
+        -(-n // _STRIDE_MULTIPLE) * _STRIDE_MULTIPLE if n <= w else n
+        for n, w in zip(volume.shape, window, strict=True)
+    ]
+    before = tuple((t - n) // 2 for t, n in zip(target, volume.shape, strict=True))
+    widths = [(b, t - n - b) for b, t, n in zip(before, target, volume.shape, strict=True)]
+    return np.pad(volume, widths), before
+
+
+def _windows(shape: tuple[int, ...], window: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Windows that cover the volume with at least half of each overlapping its neighbours."""
+    axes = []
+    for n, w in zip(shape, window, strict=True):
+        size = min(n, w)
+        count = 1 if n <= w else int(np.ceil((n - w) / (w / 2))) + 1
+        starts = np.linspace(0, n - size, count).round().astype(int)
+        axes.append([slice(int(s), int(s) + size) for s in starts])
+    return product(*axes)
+
+
+def _importance(shape: tuple[int, ...]) -> np.ndarray:
+    """Weights that fall off towards a window's border, where a network sees least context."""
+    axes = [np.exp(-0.5 * (np.linspace(-1, 1, n) / 0.5) ** 2) for n in shape]
+    return (axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]).astype(np.float32)
+
+
+def clean_mask(probability: sitk.Image, *, threshold: float) -> sitk.Image:
+    """Threshold, keep the largest connected component, fill its holes (uint8)."""
+    components = sitk.RelabelComponent(sitk.ConnectedComponent(probability > threshold))
+    return sitk.Cast(sitk.BinaryFillhole(components == 1), sitk.sitkUInt8)
+
+
+def mask_warnings(mask: sitk.Image, modality: str) -> tuple[QualityWarning, ...]:
+    """Warnings about a mask: gland at the border of the field of view, unusual volume."""
+    warnings = []
+    array = sitk.GetArrayViewFromImage(mask) > 0
+    faces = sum(int(np.take(array, end, axis).sum()) for axis in range(3) for end in (0, -1))
+    if faces > 0:
+        warnings.append(
+            QualityWarning(
+                f"{modality.lower()}_gland_at_border",
+                f"The gland reaches the border of the {modality} volume, so a part of it may be missing.",
+            )
+        )
+    volume_ml = mask_volume_ml(mask)
+    if not 10 <= volume_ml <= 200:
+        warnings.append(
+            QualityWarning(
+                f"{modality.lower()}_gland_volume",
+                f"The gland in the {modality} image measures {volume_ml:.0f} ml, outside the usual "
+                "10–200 ml; check its contour.",
+            )
+        )
+    return tuple(warnings)

@@ -1,0 +1,146 @@
+"""Export of trained weights: a TorchScript file, a torch.export program, and the card that drives them."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from MRTRUSRegistrationLib import __version__
+from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.models import ModelCard, file_sha256
+
+from .networks.cmsa import CMSANet
+from .networks.vnet import GlandProbability, VNet
+from .registration_training import RegistrationSettings
+from .segmentation_training import SegmentationSettings
+
+LICENCE = "Apache-2.0 for the file; see training_data for what the weights were learnt from."
+
+
+def load_best(folder: Path, network: torch.nn.Module) -> dict[str, Any]:
+    """Load the weights selected on validation into `network`; returns their record."""
+    path = folder / "best.pt"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no best.pt; train there first.")
+    record = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        network.load_state_dict(record["network"])
+    except RuntimeError as error:
+        raise InputError(f"{path} holds the weights of another network.") from error
+    network.eval()
+    return record
+
+
+def export_segmentation(
+    folder: Path,
+    settings: SegmentationSettings,
+    output: Path,
+    *,
+    training_data: Sequence[Mapping[str, Any]],
+    command: str,
+) -> Path:
+    """Write the segmenter of a run folder as NAME.pt, NAME.pt2 and NAME.json; returns the card's path."""
+    network = VNet(settings.widths)
+    record = load_best(folder, network)
+    modality = settings.modality
+    card = ModelCard(
+        name=f"vnet-{modality.lower()}",
+        title=f"V-Net, prostate gland in {'T2-weighted MR' if modality == 'MR' else 'TRUS'}",
+        task="segmentation",
+        modality=modality,
+        architecture=_architecture("VNet", network, widths=list(settings.widths)),
+        preprocessing=settings.preprocessing,
+        grid_vox=settings.window_vox,
+        settings={"threshold": 0.5},
+        training_data=tuple(dict(item) for item in training_data),
+        figures=(_figure(record, "gland DSC of the cleaned mask on the image's own grid, mean over cases"),),
+        licence=LICENCE,
+        file="",
+        sha256="",
+        provenance=_provenance(record, command),
+    )
+    example = (torch.zeros(1, 1, *settings.training_vox[::-1]),)
+    return _write(GlandProbability(network).eval(), example, card, output)
+
+
+def export_registration(
+    folder: Path,
+    settings: RegistrationSettings,
+    output: Path,
+    *,
+    training_data: Sequence[Mapping[str, Any]],
+    command: str,
+) -> Path:
+    """Write the registration network of a run folder as NAME.pt, NAME.pt2 and NAME.json."""
+    network = CMSANet(attention=settings.attention, integration_steps=settings.integration_steps)
+    record = load_best(folder, network)
+    card = ModelCard(
+        name="cmsa",
+        title="Dual-stream registration network with cross-modal spatial attention",
+        task="registration",
+        modality="MR-TRUS",
+        architecture=_architecture("CMSANet", network, integration_steps=settings.integration_steps),
+        preprocessing=settings.preprocessing,
+        grid_vox=settings.grid_vox,
+        settings={"intensity_floor": settings.intensity_floor},
+        training_data=tuple(dict(item) for item in training_data),
+        figures=(
+            _figure(
+                record,
+                "reference masks, centroids matched: per case RMS of the landmarks' centroid distances (mm) "
+                "and gland DSC, means over cases",
+            ),
+        ),
+        licence=LICENCE,
+        file="",
+        sha256="",
+        provenance=_provenance(record, command),
+    )
+    example = tuple(torch.zeros(1, 1, *settings.grid_vox[::-1]) for _ in range(2))
+    return _write(network, example, card, output)
+
+
+def _architecture(name: str, network: torch.nn.Module, **details: Any) -> dict[str, Any]:
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {"name": name, "parameters": parameters, **details}
+
+
+def _figure(record: Mapping[str, Any], definition: str) -> dict[str, Any]:
+    values = {key: round(value, 4) for key, value in record["figures"].items() if key != "score"}
+    return {"split": "validation (the model was selected on it)", "definition": definition, **values}
+
+
+def _provenance(record: Mapping[str, Any], command: str) -> dict[str, Any]:
+    return {
+        "command": command,
+        "step": record["step"],
+        "exported": date.today().isoformat(),
+        "mrtrus": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _write(
+    network: torch.nn.Module, example: tuple[torch.Tensor, ...], card: ModelCard, output: Path
+) -> Path:
+    output.mkdir(parents=True, exist_ok=True)
+    script_path = output / f"{card.name}.pt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*", category=DeprecationWarning)
+        script = torch.jit.script(network)
+        # Half precision halves the file; the loader computes in single precision again.
+        script.half().save(str(script_path))
+    network.float()
+    torch.export.save(torch.export.export(network, example), output / f"{card.name}.pt2")
+    finished = ModelCard(
+        **{**card.__dict__, "file": script_path.name, "sha256": file_sha256(script_path)},
+    )
+    card_path = output / f"{card.name}.json"
+    card_path.write_text(finished.to_json(), encoding="utf-8")
+    return card_path

@@ -1,0 +1,93 @@
+"""The segmentation V-Net (paper A, section 2.1; details from the method reference, section 1.2)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+def _norm(channels: int) -> nn.Module:
+    return nn.InstanceNorm3d(channels, affine=False, track_running_stats=False)
+
+
+class ResidualStage(nn.Module):
+    """A stack of 3×3×3 convolutions with instance norm and an identity residual around the stack.
+
+    The last convolution has no ReLU of its own; the ReLU follows the sum. A one-channel input broadcasts
+    onto all channels of the first stage.
+    """
+
+    def __init__(self, in_channels: int, channels: int, convolutions: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(convolutions):
+            layers += [nn.Conv3d(in_channels if index == 0 else channels, channels, 3, padding=1)]
+            layers += [_norm(channels), nn.ReLU(inplace=True)]
+        self.stack = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.stack(x) + x)
+
+
+def _down(in_channels: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(in_channels, channels, 2, stride=2), _norm(channels), nn.ReLU(inplace=True)
+    )
+
+
+def _up(in_channels: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose3d(in_channels, channels, 2, stride=2), _norm(channels), nn.ReLU(inplace=True)
+    )
+
+
+class VNet(nn.Module):
+    """Residual encoder–decoder with additive skips; (B, 1, K, J, I) to two logits (B, 2, K, J, I).
+
+    `widths` are the channels of the four levels and the bottleneck; the paper's official widths have
+    9,443,266 parameters. Every spatial size must be divisible by 16.
+    """
+
+    paper_widths = (16, 32, 64, 128, 256)
+
+    def __init__(self, widths: Sequence[int] = paper_widths, dropout: float = 0.5) -> None:
+        super().__init__()
+        w1, w2, w3, w4, w5 = widths
+        self.encode1 = ResidualStage(1, w1, 1)
+        self.encode2 = ResidualStage(w2, w2, 2)
+        self.encode3 = ResidualStage(w3, w3, 3)
+        self.encode4 = ResidualStage(w4, w4, 3)
+        self.bottleneck = ResidualStage(w5, w5, 3)
+        self.down1, self.down2 = _down(w1, w2), _down(w2, w3)
+        self.down3, self.down4 = _down(w3, w4), _down(w4, w5)
+        self.up4, self.up3 = _up(w5, w4), _up(w4, w3)
+        self.up2, self.up1 = _up(w3, w2), _up(w2, w1)
+        self.decode4 = ResidualStage(w4, w4, 3)
+        self.decode3 = ResidualStage(w3, w3, 3)
+        self.decode2 = ResidualStage(w2, w2, 2)
+        self.decode1 = ResidualStage(w1, w1, 1)
+        self.dropout = nn.Dropout3d(dropout)
+        self.head = nn.Conv3d(w1, 2, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x1 = self.encode1(image)
+        x2 = self.encode2(self.down1(x1))
+        x3 = self.encode3(self.down2(x2))
+        x4 = self.encode4(self.down3(x3))
+        x = self.dropout(self.bottleneck(self.down4(x4)))
+        x = self.decode4(self.up4(x) + x4)
+        x = self.decode3(self.up3(x) + x3)
+        x = self.decode2(self.up2(x) + x2)
+        x = self.decode1(self.up1(x) + x1)
+        return self.head(self.dropout(x))
+
+
+class GlandProbability(nn.Module):
+    """What is exported: a segmentation network followed by softmax; returns (B, 1, K, J, I) probabilities."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.network(image), dim=1)[:, 1:]

@@ -1,0 +1,230 @@
+"""Training of the deformable network with the salient region matching loss (paper A, section 2.2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+import torch
+from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample
+from MRTRUSRegistrationLib.models import ModelCard, Preprocessing
+from MRTRUSRegistrationLib.regions import masked_region, region_grid
+
+from .data.augmentation import (
+    IntensityRange,
+    SpatialRange,
+    flip_left_right,
+    random_displacement,
+    random_intensity,
+)
+from .data.cases import Case, LoadedCase, load_case
+from .losses import gradient_l2, roi_mutual_information, weighted_dice_loss
+from .networks.cmsa import CMSANet
+from .networks.warp import warp
+from .trainer import Forward
+
+
+@dataclass(frozen=True)
+class RegionLoss:
+    """Weights of the loss: `mi`·L_MI + L_Dice + `smoothness`·L_reg (equation 6 has 1, 1, 0.4)."""
+
+    mi: float = 1.0
+    gland: float = 0.1
+    landmark: float = 0.3
+    smoothness: float = 0.4
+    dice_scales_mm: tuple[float, ...] = (0.0,)
+
+
+@dataclass(frozen=True)
+class RegistrationSettings:
+    """What a registration network is, its input grid (i, j, k) and how it is trained."""
+
+    preprocessing: Preprocessing = Preprocessing("LPS", (1.5, 1.5, 1.5), smoothing_mm=0.7)
+    grid_vox: tuple[int, int, int] = (64, 48, 48)
+    intensity_floor: float = 0.5
+    attention: bool = True
+    integration_steps: int = 7
+    loss: RegionLoss = RegionLoss()
+    misalignment: SpatialRange = SpatialRange(
+        rotation_deg=4.0, log_scale=0.03, shear=0.02, translation_vox=0.8, elastic_vox=0.4
+    )
+    shared: SpatialRange = SpatialRange(
+        rotation_deg=6.0, log_scale=0.06, shear=0.03, translation_vox=1.0, elastic_vox=0.8
+    )
+    intensity: IntensityRange = IntensityRange(probability=0.3, noise=0.02)
+
+
+@dataclass(frozen=True)
+class RegistrationSample:
+    """One pair on the network's grid after the alignment of centroids; tensors are (1, C, K, J, I).
+
+    Images are in 0…1 over the whole volume, unmasked; labels hold the gland first, then landmarks.
+    """
+
+    name: str
+    patient: str
+    moving_image: torch.Tensor
+    fixed_image: torch.Tensor
+    moving_labels: torch.Tensor
+    fixed_labels: torch.Tensor
+    voxel_mm: float
+
+
+def draft_card(settings: RegistrationSettings) -> ModelCard:
+    """The card of a network in training, as far as pre-processing needs it."""
+    return ModelCard(
+        name="cmsa",
+        title="",
+        task="registration",
+        modality="MR-TRUS",
+        architecture={},
+        preprocessing=settings.preprocessing,
+        grid_vox=settings.grid_vox,
+        settings={"intensity_floor": settings.intensity_floor},
+        training_data=(),
+        figures=(),
+        licence="",
+        file="",
+        sha256="",
+    )
+
+
+def prepare_sample(case: LoadedCase, settings: RegistrationSettings) -> RegistrationSample:
+    """Bring one case on to the network's grid with the glands' centroids matched (reference masks)."""
+    card = draft_card(settings)
+    shift = mask_centroid_mm(case.mr_gland) - mask_centroid_mm(case.trus_gland)
+    alignment = sitk.TranslationTransform(3, shift.tolist())
+    grid, _ = region_grid(case.trus_gland, card)
+    everywhere_mr, everywhere_trus = Grid.of(case.mr).blank() + 1, Grid.of(case.trus).blank() + 1
+    no_floor = ModelCard(**{**card.__dict__, "settings": {}})
+    moving = masked_region(case.mr, everywhere_mr, grid, alignment, no_floor)
+    fixed = masked_region(case.trus, everywhere_trus, grid, None, no_floor)
+    return RegistrationSample(
+        case.name,
+        case.patient,
+        _tensor([moving]),
+        _tensor([fixed]),
+        _tensor([_on_grid(label, grid, alignment) for label in case.mr_labels]),
+        _tensor([_on_grid(label, grid, None) for label in case.trus_labels]),
+        settings.preprocessing.spacing_mm[0],
+    )
+
+
+def prepare_samples(cases: Sequence[Case], settings: RegistrationSettings) -> list[RegistrationSample]:
+    return [prepare_sample(load_case(case), settings) for case in cases]
+
+
+def _on_grid(label: sitk.Image, grid: Grid, transform: sitk.Transform | None) -> sitk.Image:
+    return resample(sitk.Cast(label, sitk.sitkFloat32), grid, transform)
+
+
+def _tensor(images: list[sitk.Image]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([sitk.GetArrayFromImage(image) for image in images])[None])
+
+
+class RegistrationTask:
+    """Salient region matching on random pairs of one group of samples."""
+
+    def __init__(
+        self,
+        settings: RegistrationSettings,
+        training: Sequence[Sequence[RegistrationSample]],
+        validation: Sequence[RegistrationSample],
+    ) -> None:
+        self.settings = settings
+        self.network: torch.nn.Module = CMSANet(
+            attention=settings.attention, integration_steps=settings.integration_steps
+        )
+        self._groups = [group for group in training if group]
+        self._validation = validation
+
+    def loss(self, forward: Forward, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        group = self._groups[int(rng.integers(len(self._groups)))]
+        sample = augment(group[int(rng.integers(len(group)))], rng, self.settings)
+        moving, fixed = self._regions(sample)
+        displacement = forward(moving, fixed)
+        return region_matching_loss(sample, displacement, self.settings.loss)
+
+    def _regions(self, sample: RegistrationSample) -> tuple[torch.Tensor, torch.Tensor]:
+        floor = self.settings.intensity_floor
+        moving = (sample.moving_image * (1 - floor) + floor) * sample.moving_labels[:, :1]
+        fixed = (sample.fixed_image * (1 - floor) + floor) * sample.fixed_labels[:, :1]
+        return moving, fixed
+
+    def validate(self, network: torch.nn.Module) -> dict[str, float]:
+        """Reference masks, centroids matched: landmark error decides, gland overlap is reported."""
+        rows = []
+        for sample in self._validation:
+            with torch.inference_mode():
+                displacement = network(*self._regions(sample))
+            rows.append(_figures(sample, displacement))
+        means = {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
+        return {"score": -means["tre_rms_mm"], **means}
+
+
+def augment(
+    sample: RegistrationSample, rng: np.random.Generator, settings: RegistrationSettings
+) -> RegistrationSample:
+    """A random change shared by both volumes, a random misalignment of the moving one, random contrast."""
+    size = settings.grid_vox[::-1]
+    shared = random_displacement(rng, settings.shared, size)
+    misalignment = random_displacement(rng, settings.misalignment, size)
+    moving = torch.cat([sample.moving_image, sample.moving_labels], dim=1)
+    fixed = torch.cat([sample.fixed_image, sample.fixed_labels], dim=1)
+    moving = warp(moving, shared + warp(misalignment, shared))
+    fixed = warp(fixed, shared)
+    if rng.random() < 0.5:
+        moving, fixed = flip_left_right(moving), flip_left_right(fixed)
+    return RegistrationSample(
+        sample.name,
+        sample.patient,
+        random_intensity(moving[:, :1], rng, settings.intensity),
+        random_intensity(fixed[:, :1], rng, settings.intensity),
+        moving[:, 1:],
+        fixed[:, 1:],
+        sample.voxel_mm,
+    )
+
+
+def region_matching_loss(
+    sample: RegistrationSample, displacement_vox: torch.Tensor, weights: RegionLoss
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Equation 6. Mutual information is taken over the fixed gland, so that the network cannot change it."""
+    warped = warp(torch.cat([sample.moving_image, sample.moving_labels], dim=1), displacement_vox)
+    dice = weighted_dice_loss(
+        warped[:, 1:],
+        sample.fixed_labels,
+        gland_weight=weights.gland,
+        landmark_weight=weights.landmark,
+        scales_vox=[scale / sample.voxel_mm for scale in weights.dice_scales_mm],
+    )
+    smooth = gradient_l2(displacement_vox)
+    information = displacement_vox.new_zeros(())
+    if weights.mi > 0:
+        information = roi_mutual_information(warped[:, :1], sample.fixed_image, sample.fixed_labels[:, :1])
+    total = dice - weights.mi * information + weights.smoothness * smooth
+    parts = {"dice": dice, "mi": information, "gradient": smooth}
+    return total, {key: float(value.detach()) for key, value in parts.items()}
+
+
+def _figures(sample: RegistrationSample, displacement_vox: torch.Tensor) -> dict[str, float]:
+    """Gland DSC and landmark RMS error of one sample on the network's grid."""
+    warped = warp(sample.moving_labels, displacement_vox)[0].numpy()
+    fixed = sample.fixed_labels[0].numpy()
+    gland, reference = warped[0] > 0.5, fixed[0] > 0.5
+    overlap = 2 * (gland & reference).sum() / (gland.sum() + reference.sum())
+    distances = [
+        np.linalg.norm(_centroid(a) - _centroid(b)) * sample.voxel_mm
+        for a, b in zip(warped[1:], fixed[1:], strict=True)
+        if a.sum() > 0 and b.sum() > 0
+    ]
+    rms = float(np.sqrt(np.mean(np.square(distances)))) if distances else float("nan")
+    return {"tre_rms_mm": rms, "dsc": float(overlap)}
+
+
+def _centroid(label: np.ndarray) -> np.ndarray:
+    """Intensity-weighted centroid in voxels."""
+    points = np.stack(np.meshgrid(*(np.arange(n) for n in label.shape), indexing="ij"), axis=-1)
+    return (points * label[..., None]).sum((0, 1, 2)) / label.sum()

@@ -1,0 +1,115 @@
+"""Training of the gland segmenters (paper A, section 2.1; schedule and loss of the official code)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+import torch
+from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
+from MRTRUSRegistrationLib.measures import dsc
+from MRTRUSRegistrationLib.models import Preprocessing, prepare_image
+from MRTRUSRegistrationLib.segmentation import clean_mask, gland_probability
+
+from .data.augmentation import (
+    IntensityRange,
+    SpatialRange,
+    fit,
+    flip_left_right,
+    random_displacement,
+    random_intensity,
+)
+from .data.cases import Case, LoadedCase, load_case
+from .losses import two_class_dice_loss
+from .networks.vnet import GlandProbability, VNet
+from .networks.warp import warp
+from .trainer import Forward
+
+Modality = Literal["MR", "TRUS"]
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """What a segmenter is: its width, its input and the window it is trained on (i, j, k)."""
+
+    modality: Modality
+    widths: tuple[int, ...] = (8, 16, 32, 64, 96)
+    preprocessing: Preprocessing = Preprocessing("LPS", (1.5, 1.5, 1.5), smoothing_mm=0.7)
+    training_vox: tuple[int, int, int] = (80, 80, 64)
+    window_vox: tuple[int, int, int] = (112, 112, 96)
+    batch: int = 1
+    spatial: SpatialRange = SpatialRange()
+    intensity: IntensityRange = IntensityRange()
+
+
+@dataclass(frozen=True)
+class SegmentationSample:
+    """One prepared volume: network input and gland, both on the card's grid, and the original."""
+
+    name: str
+    patient: str
+    prepared: sitk.Image
+    gland: sitk.Image
+    reference: sitk.Image
+
+
+def prepare_sample(case: LoadedCase, settings: SegmentationSettings) -> SegmentationSample:
+    image, gland = (case.mr, case.mr_gland) if settings.modality == "MR" else (case.trus, case.trus_gland)
+    prepared = prepare_image(image, settings.preprocessing)
+    return SegmentationSample(
+        case.name, case.patient, prepared, resample_mask(gland, Grid.of(prepared)), gland
+    )
+
+
+def prepare_samples(cases: Sequence[Case], settings: SegmentationSettings) -> list[SegmentationSample]:
+    return [prepare_sample(load_case(case), settings) for case in cases]
+
+
+class SegmentationTask:
+    """Two-class Dice on random volumes; the groups of `training` are drawn from with equal chance."""
+
+    def __init__(
+        self,
+        settings: SegmentationSettings,
+        training: Sequence[Sequence[SegmentationSample]],
+        validation: Sequence[SegmentationSample],
+    ) -> None:
+        self.settings = settings
+        self.network = VNet(settings.widths)
+        self._validation = validation
+        self._groups = [[_tensors(sample) for sample in group] for group in training if group]
+
+    def loss(self, forward: Forward, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        pairs = [self._draw(rng) for _ in range(self.settings.batch)]
+        images, glands = torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs])
+        return two_class_dice_loss(forward(images), glands), {}
+
+    def _draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        group = self._groups[int(rng.integers(len(self._groups)))]
+        image, gland = group[int(rng.integers(len(group)))]
+        size = self.settings.training_vox[::-1]
+        both = fit(torch.cat([image, gland], dim=1), size)
+        both = warp(both, random_displacement(rng, self.settings.spatial, size))
+        if rng.random() < 0.5:
+            both = flip_left_right(both)
+        image, gland = both[:, :1], (both[:, 1:] > 0.5).float()
+        return random_intensity(image, rng, self.settings.intensity), gland
+
+    def validate(self, network: torch.nn.Module) -> dict[str, float]:
+        """Mean DSC of the cleaned mask on the image's own grid, as the pipeline makes it."""
+        scores = [self._validation_dsc(network, sample) for sample in self._validation]
+        return {"score": float(np.mean(scores)), "dsc": float(np.mean(scores)), "dsc_min": float(min(scores))}
+
+    def _validation_dsc(self, network: torch.nn.Module, sample: SegmentationSample) -> float:
+        probability = gland_probability(sample.prepared, GlandProbability(network), self.settings.window_vox)
+        mask = clean_mask(resample(probability, Grid.of(sample.reference)), threshold=0.5)
+        return dsc(mask, sample.reference)
+
+
+def _tensors(sample: SegmentationSample) -> tuple[torch.Tensor, torch.Tensor]:
+    image = torch.from_numpy(sitk.GetArrayFromImage(sample.prepared))[None, None]
+    gland = torch.from_numpy(sitk.GetArrayFromImage(sample.gland).astype(np.float32))[None, None]
+    return image, gland

@@ -1,0 +1,252 @@
+"""Everything that is drawn for a simulated case, as frozen dataclasses that JSON keeps without loss.
+
+Frame: the anatomical gland frame unless said otherwise: x to the patient's left, y posterior, z superior,
+millimetres, origin near the middle of the undeformed gland.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from dataclasses import dataclass
+
+from MRTRUSRegistrationLib.errors import InputError
+
+Vector = tuple[float, float, float]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class GlandParameters:
+    """Shape of the gland and its zones; lengths without a unit are relative to the half-width."""
+
+    volume_ml: float
+    transition_zone_ml: float
+    half_depth: float
+    half_height: float
+    taper: float
+    exponent: float
+    shear: float
+    groove: float
+    asymmetry: float
+    zone_asymmetry: float
+    irregularity: float
+    median_lobe_radius: float
+    urethra_radius_mm: float
+    urethra_bend: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class SurroundingParameters:
+    """The organs around the gland; `rectum_content` is "collapsed", "gas" or "filled"."""
+
+    bladder_radii_mm: Vector
+    bladder_wall_mm: float
+    rectum_radius_mm: float
+    rectum_gap_mm: float
+    rectum_width: float
+    rectum_content: str
+    vesicle_length_mm: float
+    vesicle_radius_mm: float
+    levator_gap_mm: float
+    levator_thickness_mm: float
+    obturator_gap_mm: float
+    obturator_thickness_mm: float
+    pubis_gap_mm: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """A lesion, nodule, cyst or calcification.
+
+    `t2_ms` is its T2, `echo_db` its echogenicity against the tissue around it, `zone` the zone it lies in
+    ("peripheral", "transition" or "anterior").
+    """
+
+    centre_mm: Vector
+    radii_mm: Vector
+    zone: str
+    t2_ms: float
+    echo_db: float
+
+    @property
+    def volume_ml(self) -> float:
+        return 4 / 3 * math.pi * math.prod(self.radii_mm) / 1000
+
+
+@dataclass(frozen=True)
+class DeformationParameters:
+    """TRUS against MR: rotation about the gland, probe dent, smooth random residual.
+
+    `strength` scales the non-rigid part; the sampler lowers it until the case keeps the published bounds.
+    """
+
+    rotation_deg: Vector
+    dent_mm: float
+    dent_width_mm: float
+    dent_decay_mm: float
+    dent_slope: float
+    dent_position_mm: float
+    residual_mm: Vector
+    residual_scales_mm: Vector
+    compressibility: float
+    strength: float
+    field_spacing_mm: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class MrParameters:
+    """One T2-weighted acquisition. `tissues` maps a tissue to its T2 (ms), proton density and textures.
+
+    With `random_contrast` the tissue signals are those of `random_signals` instead of physics.
+    `tilt_deg` turns the header about the patient's axes; `centre_mm` is where the gland frame's origin lies in
+    the MR world and `offset_mm` where it lies from the middle of the volume.
+    """
+
+    field_t: float
+    echo_time_ms: float
+    tissues: dict[str, tuple[float, float, float, float]]
+    random_signals: dict[str, float]
+    random_contrast: bool
+    bias_log_sd: float
+    bias_scale_mm: float
+    snr: float
+    gamma: float
+    slice_spacing_mm: float
+    slice_thickness_mm: float
+    in_plane_mm: float
+    coverage_mm: float
+    tilt_deg: Vector
+    centre_mm: Vector
+    offset_mm: Vector
+    size_vox: tuple[int, int, int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class TrusParameters:
+    """One side-fire acquisition. `tissues` maps a tissue to echogenicity (dB), attenuation
+    (dB/cm/MHz) and heterogeneity (dB).
+
+    The probe's axis runs along z through `probe_axis_mm` (x, y in the TRUS anatomical frame). `centre_mm` is
+    the origin of that frame in the TRUS world, `grid_centre_mm` the middle of the volume in that frame.
+    """
+
+    frequency_mhz: float
+    tissues: dict[str, tuple[float, float, float]]
+    random_contrast: bool
+    probe_axis_mm: tuple[float, float]
+    probe_radius_mm: float
+    half_angle_deg: float
+    depth_mm: float
+    standoff_mm: float
+    wall_mm: float
+    axial_fwhm_mm: float
+    lateral_fwhm_mm: tuple[float, float]
+    elevational_fwhm_deg: float
+    dynamic_range_db: float
+    gain_db: float
+    gain_slope_db: float
+    gain_variation_db: float
+    tgc_db_cm_mhz: float
+    noise_floor_db: float
+    ring_down_db: float
+    ring_down_mm: float
+    capsule_db: float
+    gamma: float
+    shadow_sectors_deg: tuple[tuple[float, float, float], ...]
+    centre_mm: Vector
+    grid_centre_mm: Vector
+    size_vox: tuple[int, int, int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class CaseParameters:
+    """Everything that `simulate` needs; two equal objects give the same case to the bit on one machine."""
+
+    seed: int
+    preset: str
+    spacing_mm: float
+    gland: GlandParameters
+    surroundings: SurroundingParameters
+    lesions: tuple[Ellipsoid, ...]
+    nodules: tuple[Ellipsoid, ...]
+    cysts: tuple[Ellipsoid, ...]
+    calcifications: tuple[Ellipsoid, ...]
+    deformation: DeformationParameters
+    mr: MrParameters
+    trus: TrusParameters
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> CaseParameters:
+        """The inverse of `to_json`; `InputError` when the text is not a valid case."""
+        try:
+            parameters = _build(cls, json.loads(text))
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"This is not a simulated case's parameter file: {error}.") from error
+        validate(parameters)
+        return parameters
+
+
+def _build(kind: typing.Any, value: typing.Any) -> typing.Any:
+    """`value` (from JSON) as the annotated type: dataclass, tuple or dict, recursively."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _build(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+        return tuple(_build(each, item) for each, item in zip(kinds, value, strict=True))
+    if origin is dict:
+        return {name: _build(inner[1], item) for name, item in value.items()}
+    return kind(value)
+
+
+def zone_volumes_ml(gland: GlandParameters) -> dict[str, float]:
+    """Volume that each zone of a lesion offers; the anterior stroma is part of the transition zone's side."""
+    peripheral = gland.volume_ml - gland.transition_zone_ml
+    return {"peripheral": peripheral, "transition": gland.transition_zone_ml, "anterior": gland.volume_ml / 5}
+
+
+def validate(parameters: CaseParameters) -> None:
+    """Raise `InputError` for settings that no case can have."""
+    gland = parameters.gland
+    _require(parameters.spacing_mm > 0, f"a voxel spacing of {parameters.spacing_mm} mm is not positive")
+    _require(gland.volume_ml > 0, f"a gland of {gland.volume_ml} ml is impossible")
+    inside = 0 < gland.transition_zone_ml < gland.volume_ml
+    _require(inside, f"a transition zone of {gland.transition_zone_ml} ml does not fit its gland")
+    for inclusion in (*parameters.nodules, *parameters.cysts, *parameters.calcifications, *parameters.lesions):
+        _require(min(inclusion.radii_mm) > 0, f"a radius of {min(inclusion.radii_mm)} mm is not positive")
+    room = zone_volumes_ml(gland)
+    for lesion in parameters.lesions:
+        _require(lesion.zone in room, f"a lesion's zone cannot be {lesion.zone!r}")
+        fits = lesion.volume_ml < room[lesion.zone]
+        _require(fits, f"a lesion of {lesion.volume_ml:.1f} ml is larger than its {lesion.zone} zone")
+    _validate_images(parameters)
+
+
+def _validate_images(parameters: CaseParameters) -> None:
+    mr, trus = parameters.mr, parameters.trus
+    _require(min(*mr.size_vox, *trus.size_vox) > 0, "an image needs at least one voxel on each axis")
+    _require(mr.snr > 0, f"a signal-to-noise ratio of {mr.snr} is not positive")
+    _require(mr.slice_thickness_mm > 0 < mr.slice_spacing_mm, "slices need a positive thickness and spacing")
+    _require(trus.dynamic_range_db > 0, f"a dynamic range of {trus.dynamic_range_db} dB is not positive")
+    _require(0 < trus.half_angle_deg < 90, f"a fan cannot open by {trus.half_angle_deg}° to each side")
+    _require(0 < trus.probe_radius_mm < trus.depth_mm, "the fan's depth must lie beyond the probe")
+    _require(parameters.deformation.field_spacing_mm > 0, "the displacement field's spacing must be positive")
+
+
+def _require(holds: bool, complaint: str) -> None:
+    if not holds:
+        raise InputError(f"These simulation settings are impossible: {complaint}; change them.")
