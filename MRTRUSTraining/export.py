@@ -45,7 +45,7 @@ def export_segmentation(
     command: str,
 ) -> Path:
     """Write the segmenter of a run folder as NAME.pt, NAME.pt2 and NAME.json; returns the card's path."""
-    network = VNet(settings.widths)
+    network = VNet(settings.widths, settings.dropout)
     record = load_best(folder, network)
     modality = settings.modality
     card = ModelCard(

@@ -40,7 +40,8 @@ class SegmentationSettings:
     preprocessing: Preprocessing = Preprocessing("LPS", (1.5, 1.5, 1.5), smoothing_mm=0.7)
     training_vox: tuple[int, int, int] = (80, 80, 64)
     window_vox: tuple[int, int, int] = (112, 112, 96)
-    batch: int = 1
+    batch: int = 2
+    dropout: float = 0.1
     spatial: SpatialRange = SpatialRange()
     intensity: IntensityRange = IntensityRange()
 
@@ -78,7 +79,7 @@ class SegmentationTask:
         validation: Sequence[SegmentationSample],
     ) -> None:
         self.settings = settings
-        self.network = VNet(settings.widths)
+        self.network: torch.nn.Module = VNet(settings.widths, settings.dropout)
         self._validation = validation
         self._groups = [[_tensors(sample) for sample in group] for group in training if group]
 

@@ -46,16 +46,20 @@ def deform_with_network(
     rigid: sitk.Transform,
     model: InstalledModel,
     *,
+    axes: str = "",
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> Deformation:
-    """Run a registration network on the regions of interest; `rigid` maps TRUS points to MR points."""
+    """Run a registration network on the regions of interest.
+
+    `rigid` maps TRUS points to MR points; `axes` says how the TRUS axes lie where the header does not.
+    """
     import torch
 
     reporter = reporter or Reporter()
     reporter.report(_STAGE, 0.0, "Loading the model")
     network = load_network(model, device)
-    regions = regions_of_interest(mr, trus, mr_gland, trus_gland, rigid, model.card)
+    regions = regions_of_interest(mr, trus, mr_gland, trus_gland, rigid, model.card, axes=axes)
     reporter.report(_STAGE, 0.3, "Computing the deformation")
     moving, fixed = (
         torch.from_numpy(sitk.GetArrayFromImage(image))[None, None].to(device)

@@ -97,9 +97,9 @@ def _describe(files: tuple[str, ...]) -> _Series:
 
 def _stack(folder: Path, files: tuple[str, ...]) -> VolumeFile:
     """Sort the slices along their normal and check that they form a regular stack."""
-    headers = [_slice_header(file) for file in files]
-    first = headers[0][0]
-    for header, _ in headers[1:]:
+    headers = [read_header(Path(file), file, DICOM_IO) for file in files]
+    first = headers[0]
+    for header in headers[1:]:
         same_grid = header.size_vox[:2] == first.size_vox[:2] and np.allclose(
             [*header.spacing_mm[:2], *header.axes.ravel()],
             [*first.spacing_mm[:2], *first.axes.ravel()],
@@ -110,11 +110,11 @@ def _stack(folder: Path, files: tuple[str, ...]) -> VolumeFile:
                 f"{file_name(folder)} holds slices of different size or direction under one series: give a"
                 " folder with one volume."
             )
-    positions = np.array([position for _, position in headers])
+    positions = np.array([header.origin_mm for header in headers])
     order = np.argsort(positions @ first.axes[:, 2], kind="stable")
     spacing_mm, warnings = _slice_spacing(folder, positions[order], first.axes[:, 2])
     return replace(
-        first,
+        headers[order[0]],
         path=folder,
         files=tuple(files[n] for n in order),
         size_vox=(*first.size_vox[:2], len(files)),
@@ -122,16 +122,6 @@ def _stack(folder: Path, files: tuple[str, ...]) -> VolumeFile:
         slice_spacing_mm=spacing_mm,
         warnings=warnings,
     )
-
-
-def _slice_header(file: str) -> tuple[VolumeFile, tuple[float, ...]]:
-    """The header of one slice and the LPS position of its first voxel in mm."""
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(DICOM_IO)
-    reader.SetFileName(file)
-    with readable(Path(file)):
-        reader.ReadImageInformation()
-    return read_header(Path(file), file, DICOM_IO), reader.GetOrigin()
 
 
 def _slice_spacing(

@@ -180,3 +180,17 @@ def with_orientation(image: sitk.Image, code: str) -> sitk.Image:
     copy.SetOrigin(turned.origin_mm)
     copy.SetDirection(turned.direction)
     return copy
+
+
+def reordered_direction(direction: tuple[float, ...], axes: str, wanted: str) -> tuple[float, ...]:
+    """The direction matrix whose columns are the given one's, permuted and flipped from `axes` to `wanted`.
+
+    `axes` says how the index axes lie, which is `orientation_code(direction)` unless the header is wrong.
+    """
+    columns = np.reshape(direction, (3, 3)).T
+    reordered = []
+    for letter in wanted.upper():
+        axis, sign = _LETTERS[letter]
+        source = next(n for n, have in enumerate(axes.upper()) if _LETTERS[have][0] == axis)
+        reordered.append(columns[source] * sign * _LETTERS[axes.upper()[source]][1])
+    return tuple(np.array(reordered).T.ravel().tolist())

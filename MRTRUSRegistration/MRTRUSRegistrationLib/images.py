@@ -77,7 +77,7 @@ def read_image(path: str | Path, *, role: Role, orientation: str | None = None) 
     return LoadedImage(image, Path(path), role, file_grid, warnings, known)
 
 
-def check_different_images(mr: LoadedImage, trus: LoadedImage) -> None:
+def check_different(mr: LoadedImage, trus: LoadedImage) -> None:
     """Raise `InputError` where MR and TRUS are the same file or have the same voxels."""
     same = mr.path.resolve() == trus.path.resolve()
     if not same and mr.image.GetSize() == trus.image.GetSize():
@@ -103,7 +103,8 @@ def _check_header(volume: VolumeFile, role: Role) -> None:
     name, sides = volume.name, " × ".join(str(n) for n in volume.size_vox)
     if volume.components > 1:
         raise InputError(
-            f"{name} is a colour, complex or vector image ({volume.components} values a voxel): give a grey-value one."
+            f"{name} is a colour, complex or vector image ({volume.components} values a voxel):"
+            " give a grey-value one."
         )
     if len(volume.size_vox) < 3 or volume.size_vox[2] == 1:
         raise InputError(f"{name} is a 2-D image ({sides} voxels): give a 3-D volume.")

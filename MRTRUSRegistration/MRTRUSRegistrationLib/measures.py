@@ -6,25 +6,17 @@ give other numbers for the same registration, are in `compat_measures`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from scipy.ndimage import binary_erosion
-from scipy.ndimage import distance_transform_edt
-from scipy.ndimage import find_objects
+from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
 
-from .geometry import Grid
-from .geometry import mask_centroid_mm
-from .geometry import resample
-from .jacobian import displacement_statistics
-from .jacobian import jacobian_statistics
-from .results import LandmarkRow
-from .results import Landmarks
-from .results import Measures
+from .geometry import Grid, mask_centroid_mm, resample
+from .jacobian import displacement_statistics, jacobian_statistics
+from .results import LandmarkRow, Landmarks, Measures
 
 Stage = Literal["initial", "rigid", "final"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from .geometry import Grid, mask_points_mm, resample
+from .geometry import Grid, mask_points_mm, orientation_code, reordered_direction, resample
 from .models import ModelCard, rescale_intensity
 
 
@@ -27,15 +27,19 @@ class RegionsOfInterest:
     clipped: bool
 
 
-def region_grid(trus_gland: sitk.Image, card: ModelCard) -> tuple[Grid, bool]:
-    """The model's grid, its middle at the middle of the TRUS gland's extent, its axes nearest to the
-    TRUS axes in the card's orientation; and whether the gland sticks out of it."""
-    oriented = sitk.DICOMOrient(trus_gland, card.preprocessing.orientation)
-    axes = np.reshape(oriented.GetDirection(), (3, 3))
-    along = mask_points_mm(oriented) @ axes
+def region_grid(trus_gland: sitk.Image, card: ModelCard, axes: str = "") -> tuple[Grid, bool]:
+    """The model's grid around the middle of the TRUS gland's extent, and whether the gland sticks out of it.
+
+    Its axes are the TRUS volume's own, in the card's order and sense; `axes` says how they lie in the patient
+    where the header does not.
+    """
+    code = axes or orientation_code(trus_gland.GetDirection())
+    direction = reordered_direction(trus_gland.GetDirection(), code, card.preprocessing.orientation)
+    columns = np.reshape(direction, (3, 3))
+    along = mask_points_mm(trus_gland) @ columns
     low, high = along.min(axis=0), along.max(axis=0)
     spacing = card.preprocessing.spacing_mm
-    grid = Grid.centred(axes @ ((low + high) / 2), card.grid_vox, spacing, oriented.GetDirection())
+    grid = Grid.centred(columns @ ((low + high) / 2), card.grid_vox, spacing, direction)
     extent = (np.array(card.grid_vox) - 1) * np.array(spacing)
     return grid, bool(np.any(high - low > extent))
 
@@ -63,9 +67,11 @@ def regions_of_interest(
     trus_gland: sitk.Image,
     rigid: sitk.Transform,
     card: ModelCard,
+    *,
+    axes: str = "",
 ) -> RegionsOfInterest:
-    """Both regions of interest; `rigid` maps TRUS points to MR points."""
-    grid, clipped = region_grid(trus_gland, card)
+    """Both regions of interest; `rigid` maps TRUS points to MR points, `axes` as in `region_grid`."""
+    grid, clipped = region_grid(trus_gland, card, axes)
     moving = masked_region(mr, mr_gland, grid, rigid, card)
     fixed = masked_region(trus, trus_gland, grid, None, card)
     return RegionsOfInterest(moving, fixed, grid, clipped)

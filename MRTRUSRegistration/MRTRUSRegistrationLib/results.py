@@ -37,11 +37,15 @@ class Landmarks:
 
 @dataclass(frozen=True)
 class GlandSegmentation:
-    """The gland of one image on that image's own grid; `probability` only where a model made it."""
+    """The gland of one image on that image's own grid; `probability` only where a model made it.
+
+    `axes` says how the image's index axes lie in the patient where the header does not ("" where it does).
+    """
 
     mask: sitk.Image
     probability: sitk.Image | None = None
     model: str | None = None
+    axes: str = ""
     warnings: tuple[QualityWarning, ...] = ()
 
 

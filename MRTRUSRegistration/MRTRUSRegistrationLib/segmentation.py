@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from .errors import RegistrationError
-from .geometry import Grid, mask_volume_ml, resample
+from .geometry import Grid, mask_volume_ml, resample, with_orientation
 from .models import InstalledModel, load_network, prepare_image
 from .progress import Reporter
 from .results import GlandSegmentation, QualityWarning
@@ -19,29 +19,61 @@ if TYPE_CHECKING:
     import torch
 
 _STRIDE_MULTIPLE = 16
+# Index axes of the public MR–TRUS volumes, whose headers do not state them: anterior→posterior, across,
+# inferior→superior. Which way the second runs is not documented; this way the frame is right-handed.
+PUBLIC_AXES = "PRS"
 
 
 def segment_gland(
-    image: sitk.Image, model: InstalledModel, *, device: str = "cpu", reporter: Reporter | None = None
+    image: sitk.Image,
+    model: InstalledModel,
+    *,
+    orientation_known: bool = True,
+    device: str = "cpu",
+    reporter: Reporter | None = None,
 ) -> GlandSegmentation:
-    """Segment the gland; mask (uint8) and probability (float32) lie on the image's own grid."""
+    """Segment the gland; mask (uint8) and probability (float32) lie on the image's own grid.
+
+    Where the orientation is not known, the network sees the image both as the header says and with the axes
+    of public data, and the result it is surer of is taken.
+    """
     reporter = reporter or Reporter()
-    stage = f"segment {model.card.modality}"
-    reporter.report(stage, 0.0, "Loading the model")
+    card = model.card
+    reporter.report(f"segment {card.modality}", 0.0, "Loading the model")
     network = load_network(model, device)
-    prepared = prepare_image(image, model.card.preprocessing)
-    probability = gland_probability(
-        prepared, network, model.card.grid_vox, device=device, reporter=reporter, stage=stage
-    )
-    on_image = resample(probability, Grid.of(image))
-    mask = clean_mask(on_image, threshold=float(model.card.settings.get("threshold", 0.5)))
+    found = []
+    for axes in ("",) if orientation_known else ("", PUBLIC_AXES):
+        view = with_orientation(image, axes) if axes else image
+        probability = gland_probability(
+            prepare_image(view, card.preprocessing),
+            network,
+            card.grid_vox,
+            device=device,
+            reporter=reporter,
+            stage=f"segment {card.modality}",
+        )
+        found.append((_on_image(resample(probability, Grid.of(view)), image), axes))
+    probability, axes = max(found, key=lambda candidate: _certainty(candidate[0]))
+    mask = clean_mask(probability, threshold=float(card.settings.get("threshold", 0.5)))
     if not np.any(sitk.GetArrayViewFromImage(mask)):
         raise RegistrationError(
-            f"No gland was found in the {model.card.modality} image; draw it and give it as a mask."
+            f"No gland was found in the {card.modality} image; draw it and give it as a mask."
         )
-    reporter.report(stage, 1.0, f"{mask_volume_ml(mask):.0f} ml")
-    warnings = mask_warnings(mask, model.card.modality)
-    return GlandSegmentation(mask, on_image, model.card.name, warnings)
+    reporter.report(f"segment {card.modality}", 1.0, f"{mask_volume_ml(mask):.0f} ml")
+    return GlandSegmentation(mask, probability, card.name, axes, mask_warnings(mask, card.modality))
+
+
+def _on_image(probability: sitk.Image, image: sitk.Image) -> sitk.Image:
+    """The same voxels with the image's own geometry."""
+    probability.CopyInformation(image)
+    return probability
+
+
+def _certainty(probability: sitk.Image) -> float:
+    """How far from undecided a network is where it sees gland, 0…1."""
+    values = sitk.GetArrayViewFromImage(probability)
+    inside = values[values > 0.5]
+    return float((2 * inside - 1).mean()) if inside.size else 0.0
 
 
 def gland_probability(

@@ -39,9 +39,9 @@ DICOM_IO = "GDCMImageIO"
 class VolumeFile:
     """A volume whose header has been read and whose voxels have not.
 
-    `size_vox`, `spacing_mm` and the n×n row-major `direction` have as many axes as the file (axes of length
-    one beyond the third are left out). `files` has one entry, or the slices of a DICOM series from the
-    lowest to the highest along the slice normal, `slice_spacing_mm` apart.
+    `size_vox`, `spacing_mm`, `origin_mm` and the n×n row-major `direction` have the axes of the file (those
+    of length one beyond the third are left out). `files` has one entry, or the slices of a DICOM series from
+    the lowest to the highest along the slice normal, `slice_spacing_mm` apart.
     """
 
     path: Path
@@ -49,6 +49,7 @@ class VolumeFile:
     image_io: str
     size_vox: tuple[int, ...]
     spacing_mm: tuple[float, ...]
+    origin_mm: tuple[float, ...]
     direction: tuple[float, ...]
     components: int
     metadata: dict[str, str] = field(default_factory=dict)
@@ -130,6 +131,7 @@ def read_header(path: Path, file: str, image_io: str) -> VolumeFile:
         image_io=image_io,
         size_vox=size[:axes],
         spacing_mm=reader.GetSpacing()[:axes],
+        origin_mm=reader.GetOrigin()[:axes],
         direction=tuple(direction.ravel().tolist()),
         components=reader.GetNumberOfComponents(),
         metadata={key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()},

@@ -16,12 +16,9 @@ import SimpleITK as sitk  # noqa: N813
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, with_orientation
 from MRTRUSRegistrationLib.images import read_image
+from MRTRUSRegistrationLib.segmentation import PUBLIC_AXES
 
 Layout = Literal["mrus", "muregpro"]
-
-# Index axes of both public data sets: anterior→posterior, then across, then inferior→superior. Which way
-# the second runs is not stated; right-to-left makes the frame right-handed.
-AXES = "PRS"
 
 _FOLDERS = {"mrus": ("moving", "fixed"), "muregpro": ("mr", "us")}
 
@@ -87,7 +84,7 @@ def _case(data: Path, layout: Layout, name: str, patient: str) -> Case:
     for path in paths:
         if not path.is_file():
             raise InputError(f"Case {name} lacks the file {path}.")
-    return Case(name, patient, *paths, layout)
+    return Case(name, patient, paths[0], paths[1], paths[2], paths[3], layout)
 
 
 def _patients(data: Path) -> dict[str, str]:
@@ -158,7 +155,7 @@ def _read_pair(
     loaded = read_image(image_path, role=role)
     # The public files carry no orientation; simulated ones in the same layout do.
     known = loaded.orientation_known and layout == "muregpro"
-    image = loaded.image if known else with_orientation(loaded.image, AXES)
+    image = loaded.image if known else with_orientation(loaded.image, PUBLIC_AXES)
     return image, _read_labels(labels_path, image)
 
 

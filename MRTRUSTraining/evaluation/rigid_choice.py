@@ -53,7 +53,9 @@ def main(data: Annotated[Path, typer.Option(help="The mrus folder.")], part: str
     print("limit of rotation  " + " ".join(f"{limit:6.0f}°" for limit in LIMITS_DEG))
     for metric in METRICS:
         errors = np.array([errors_by_limit_mm(case, metric) for case in cases])
-        print(f"{metric:18s} " + " ".join(f"{value:7.2f}" for value in np.nanmean(errors, axis=0)), flush=True)
+        print(
+            f"{metric:18s} " + " ".join(f"{value:7.2f}" for value in np.nanmean(errors, axis=0)), flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,329 @@
+"""The pipeline: two glands, rigid alignment, deformation, measures. One call registers one case.
+
+`register` runs the stages in order; a mask, a segmentation or a rigid transform given in place of a stage's
+result is taken as it is, so that a corrected mask reruns only what follows it.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from . import __version__
+from .deformable import SynSettings, deform_with_network, deform_with_syn
+from .geometry import Grid, mask_centroid_mm, resample, resample_mask
+from .masks import check_same_patient
+from .measures import PointMap, landmark_rows, registration_measures
+from .models import InstalledModel, find_model, resolve_device
+from .progress import CancelToken, ProgressCallback, Reporter
+from .quality import quality_warnings
+from .results import (
+    Deformation,
+    GlandSegmentation,
+    LandmarkRow,
+    Landmarks,
+    Measures,
+    QualityWarning,
+    Registration,
+    RigidAlignment,
+)
+from .rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial, rotation_deg
+from .segmentation import PUBLIC_AXES, mask_warnings, segment_gland
+from .transforms import compose, inverse_points_mm
+
+RigidStage = Literal["initial", "centroid", "ants"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method runs: its rigid stage, then nothing, SyN on the masks, or a network named by its card."""
+
+    rigid: RigidStage
+    deformable: Literal["none", "syn", "network"] = "none"
+
+
+_METHODS = {
+    "initial": Method("initial"),
+    "centroid": Method("centroid"),
+    "rigid": Method("ants"),
+    "syn": Method("ants", "syn"),
+}
+DEFAULT_METHOD = "cmsa"
+METHOD_NAMES = (*_METHODS, DEFAULT_METHOD)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to register.
+
+    `method` is initial, centroid, rigid, syn, or the name of an installed registration model (cmsa).
+    `initial` is "gland" (the glands' centroids are matched), "world" (the headers are trusted) or a
+    transform from TRUS points to MR points. `models` is a folder searched before the others.
+    """
+
+    method: str = DEFAULT_METHOD
+    initial: Literal["gland", "world"] | sitk.Transform = "gland"
+    models: Path | None = None
+    device: str = "auto"
+    seed: int = 0
+    rigid: RigidSettings = field(default_factory=RigidSettings)
+    syn: SynSettings = field(default_factory=SynSettings)
+
+
+def register(
+    mr: sitk.Image,
+    trus: sitk.Image,
+    *,
+    settings: Settings | None = None,
+    mr_gland: GlandSegmentation | sitk.Image | None = None,
+    trus_gland: GlandSegmentation | sitk.Image | None = None,
+    rigid: RigidAlignment | sitk.Transform | None = None,
+    mr_landmarks: Landmarks | None = None,
+    trus_landmarks: Landmarks | None = None,
+    mr_orientation_known: bool = True,
+    trus_orientation_known: bool = True,
+    warnings: tuple[QualityWarning, ...] = (),
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Registration:
+    """Register MR to TRUS.
+
+    Images are 3-D; masks are binary and lie on their image's grid; landmarks correspond index by index.
+    An image whose orientation is not known is shown to the networks as its header says and as in public
+    data, and the surer result is kept. `warnings` are those of reading the input.
+
+    Raises `InputError` for what cannot be used, `RegistrationError` when a stage fails and `Cancelled` when
+    `cancel` was set.
+    """
+    settings = settings or Settings()
+    run = _Run(settings, Reporter(progress, cancel))
+    glands = (
+        run.segment(mr, mr_gland, "MR", known=mr_orientation_known),
+        run.segment(trus, trus_gland, "TRUS", known=trus_orientation_known),
+    )
+    warnings += check_same_patient(glands[0].mask, glands[1].mask, "the MR mask", "the TRUS mask")
+    initial = run.initial(*glands)
+    alignment = run.align(*glands, initial, rigid)
+    deformation = run.deform(mr, trus, *glands, alignment)
+    with run.stage("resample"):
+        transform = compose(alignment.transform, deformation and deformation.transform)
+        registered_mr = resample(mr, Grid.of(trus), transform)
+        registered_mask = resample_mask(glands[0].mask, Grid.of(trus), transform)
+    with run.stage("measure"):
+        maps = StageMaps.of(initial, alignment, deformation)
+        rows = maps.rows(mr_landmarks, trus_landmarks, Grid.of(trus))
+        measures = {
+            "final": registration_measures(
+                registered_mask, glands[1].mask, rows, deformation=deformation and deformation.transform
+            ),
+            "rigid": maps.measures(*glands, rows, "rigid"),
+            "initial": maps.measures(*glands, rows, "initial"),
+        }
+    warnings += (*glands[0].warnings, *glands[1].warnings, *alignment.warnings)
+    warnings += deformation.warnings if deformation else ()
+    warnings += quality_warnings(measures["final"], deformable=deformation is not None)
+    return Registration(
+        mr=mr,
+        trus=trus,
+        mr_gland=glands[0],
+        trus_gland=glands[1],
+        initial=initial,
+        rigid=alignment,
+        deformation=deformation,
+        transform=transform,
+        registered_mr=registered_mr,
+        registered_mr_mask=registered_mask,
+        mr_landmarks=mr_landmarks,
+        trus_landmarks=trus_landmarks,
+        measures=measures["final"],
+        initial_measures=measures["initial"],
+        rigid_measures=measures["rigid"],
+        warnings=warnings,
+        timings_s=dict(run.timings_s),
+        method=settings.method,
+        provenance=run.provenance(),
+    )
+
+
+class _Run:
+    """The stages of one run, with their settings, progress and times."""
+
+    def __init__(self, settings: Settings, reporter: Reporter) -> None:
+        self.settings = settings
+        self.reporter = reporter
+        self.timings_s: dict[str, float] = {}
+        self.models: list[InstalledModel] = []
+        self.device = resolve_device(settings.device)
+        self.method = _METHODS.get(settings.method, Method("ants", "network"))
+        # A model that is missing should stop the run before its slow stages.
+        self.network = self._find("registration", "MR-TRUS") if self.method.deformable == "network" else None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage and report its start and end."""
+        self.reporter.report(name, 0.0)
+        start = time.perf_counter()
+        yield
+        self.timings_s[name] = time.perf_counter() - start
+        self.reporter.report(name, 1.0)
+
+    def _find(self, task: Literal["segmentation", "registration"], modality: str) -> InstalledModel:
+        name = self.settings.method if task == "registration" else None
+        model = find_model(task=task, modality=modality, name=name, extra=self.settings.models)
+        self.models.append(model)
+        return model
+
+    def segment(
+        self, image: sitk.Image, given: GlandSegmentation | sitk.Image | None, modality: str, *, known: bool
+    ) -> GlandSegmentation:
+        if isinstance(given, GlandSegmentation):
+            return given
+        if given is not None:
+            axes = "" if known else PUBLIC_AXES
+            return GlandSegmentation(given, axes=axes, warnings=mask_warnings(given, modality))
+        with self.stage(f"segment {modality}"):
+            model = self._find("segmentation", modality)
+            return segment_gland(
+                image, model, orientation_known=known, device=self.device, reporter=self.reporter
+            )
+
+    def initial(self, mr_gland: GlandSegmentation, trus_gland: GlandSegmentation) -> sitk.Transform:
+        start = self.settings.initial
+        if start == "world":
+            return sitk.TranslationTransform(3)
+        if start == "gland":
+            return gland_initial(mr_gland.mask, trus_gland.mask)
+        return as_rigid(start, mask_centroid_mm(trus_gland.mask))
+
+    def align(
+        self,
+        mr_gland: GlandSegmentation,
+        trus_gland: GlandSegmentation,
+        initial: sitk.Transform,
+        given: RigidAlignment | sitk.Transform | None,
+    ) -> RigidAlignment:
+        if isinstance(given, RigidAlignment):
+            return given
+        centre = mask_centroid_mm(trus_gland.mask)
+        if given is not None:
+            transform = as_rigid(given, centre)
+            return RigidAlignment(transform, "given", rotation_deg(transform))
+        with self.stage("align"):
+            if self.method.rigid == "initial":
+                transform = as_rigid(initial, centre)
+                return RigidAlignment(transform, "initial", rotation_deg(transform))
+            if self.method.rigid == "centroid":
+                return align_centroids(mr_gland.mask, trus_gland.mask, initial)
+            options = {"settings": self.settings.rigid, "seed": self.settings.seed}
+            return align_rigid(mr_gland.mask, trus_gland.mask, initial, **options)  # type: ignore[arg-type]
+
+    def deform(
+        self,
+        mr: sitk.Image,
+        trus: sitk.Image,
+        mr_gland: GlandSegmentation,
+        trus_gland: GlandSegmentation,
+        alignment: RigidAlignment,
+    ) -> Deformation | None:
+        if self.method.deformable == "none":
+            return None
+        masks = mr_gland.mask, trus_gland.mask
+        with self.stage("deform"):
+            if self.network is None:
+                options: dict[str, Any] = {"settings": self.settings.syn, "seed": self.settings.seed}
+                return deform_with_syn(*masks, alignment.transform, reporter=self.reporter, **options)
+            options = {"device": self.device, "reporter": self.reporter, "axes": trus_gland.axes}
+            return deform_with_network(mr, trus, *masks, alignment.transform, self.network, **options)
+
+    def provenance(self) -> dict[str, object]:
+        """Versions, models with checksums, settings: what a reader needs to repeat the run."""
+        return {
+            "software": {"mrtrus": __version__, "python": platform.python_version(), **_versions()},
+            "models": {model.card.name: model.card.sha256 for model in self.models},
+            "settings": {
+                "method": self.settings.method,
+                "initial": self.settings.initial if isinstance(self.settings.initial, str) else "file",
+                "device": self.device,
+                "seed": self.settings.seed,
+                "rigid": asdict(self.settings.rigid),
+                **({"syn": asdict(self.settings.syn)} if self.method.deformable == "syn" else {}),
+            },
+            "system": platform.platform(),
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("torch", "antspyx", "SimpleITK", "numpy", "scipy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+@dataclass(frozen=True)
+class StageMaps:
+    """The three stages of a registration, each in both directions."""
+
+    initial: PointMap
+    rigid: PointMap
+    final: PointMap
+
+    @classmethod
+    def of(cls, initial: sitk.Transform, rigid: RigidAlignment, deformation: Deformation | None) -> StageMaps:
+        return cls(
+            _point_map(initial, None),
+            _point_map(rigid.transform, None),
+            _point_map(rigid.transform, deformation),
+        )
+
+    def rows(
+        self, mr_landmarks: Landmarks | None, trus_landmarks: Landmarks | None, trus_grid: Grid
+    ) -> tuple[LandmarkRow, ...]:
+        if mr_landmarks is None or trus_landmarks is None:
+            return ()
+        return landmark_rows(
+            mr_landmarks,
+            trus_landmarks,
+            transform=self.final,
+            initial=self.initial,
+            rigid=self.rigid,
+            trus_grid=trus_grid,
+        )
+
+    def measures(
+        self,
+        mr_gland: GlandSegmentation,
+        trus_gland: GlandSegmentation,
+        rows: tuple[LandmarkRow, ...],
+        stage: Literal["initial", "rigid"],
+    ) -> Measures:
+        transform = (self.initial if stage == "initial" else self.rigid).resampling
+        moved = resample_mask(mr_gland.mask, Grid.of(trus_gland.mask), transform)
+        return registration_measures(moved, trus_gland.mask, rows, stage=stage)
+
+
+def stage_maps(result: Registration) -> StageMaps:
+    """The maps of a finished registration, to measure it against other labels."""
+    return StageMaps.of(result.initial, result.rigid, result.deformation)
+
+
+def _point_map(rigid: sitk.Transform, deformation: Deformation | None) -> PointMap:
+    field_transform = deformation.transform if deformation else None
+
+    def inverse(points_mm: np.ndarray) -> np.ndarray:
+        return inverse_points_mm(rigid, field_transform, points_mm)
+
+    return PointMap(compose(rigid, field_transform), inverse)

@@ -1,0 +1,183 @@
+"""Evaluation of registration methods against reference labels, one row per case and method.
+
+The reference is always the human gland and landmarks, also where predicted masks drove the registration.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from MRTRUSRegistrationLib.errors import Cancelled, InputError, MrtrusError
+from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample_mask
+from MRTRUSRegistrationLib.measures import dsc, registration_measures
+from MRTRUSRegistrationLib.pipeline import Settings, register, stage_maps
+from MRTRUSRegistrationLib.results import GlandSegmentation, Landmarks, Registration, RigidAlignment
+
+from ..data.cases import Case, LoadedCase, load_case
+
+Masks = Literal["reference", "predicted"]
+METHODS_WITHOUT_ANTS = ("initial", "centroid")
+
+
+@dataclass(frozen=True)
+class MetricsRow:
+    """The figures of one case and method; the columns of metrics.csv. nan where there is none."""
+
+    case: str
+    method: str
+    masks: str
+    dsc: float = np.nan
+    hd95_mm: float = np.nan
+    tre_rms_mm: float = np.nan
+    tre_mean_mm: float = np.nan
+    landmarks: int = 0
+    landmarks_lost: int = 0
+    folds_percent: float = np.nan
+    seconds: float = np.nan
+    patient: str = ""
+    msd_mm: float = np.nan
+    gland_centroid_mm: float = np.nan
+    jacobian_min: float = np.nan
+    jacobian_log_std: float = np.nan
+    gland_volume_change_percent: float = np.nan
+    displacement_mean_mm: float = np.nan
+    displacement_max_mm: float = np.nan
+    segmentation_dsc_mr: float = np.nan
+    segmentation_dsc_trus: float = np.nan
+    warnings: str = ""
+    error: str = ""
+
+
+def landmarks_of(labels: Sequence[sitk.Image], names: Sequence[str]) -> Landmarks:
+    """Landmarks from label images: every label but the first, which is the gland."""
+    points = np.array([mask_centroid_mm(label) for label in labels[1:]]).reshape(-1, 3)
+    return Landmarks(tuple(names[1:]), points, tuple(labels[1:]))
+
+
+def evaluate_case(
+    case: LoadedCase, methods: Sequence[str], *, masks: Masks, settings: Settings
+) -> Iterator[MetricsRow]:
+    """Run every method on one case; stages that methods share are computed once and counted for each."""
+    done: Registration | None = None
+    glands = _reference_glands(case) if masks == "reference" else None
+    shared_s = 0.0
+    for method in methods:
+        row = MetricsRow(case.name, method, masks, patient=case.patient)
+        try:
+            alignment = _shared_alignment(done, method)
+            result = register(
+                case.mr,
+                case.trus,
+                settings=_settings_for(case, method, settings),
+                mr_gland=glands[0] if glands else None,
+                trus_gland=glands[1] if glands else None,
+                rigid=alignment,
+            )
+        except Cancelled:
+            raise
+        except MrtrusError as error:
+            yield replace(row, error=str(error))
+            continue
+        seconds = sum(result.timings_s.values())
+        if glands is None:
+            glands = result.mr_gland, result.trus_gland
+            shared_s = sum(v for k, v in result.timings_s.items() if k.startswith("segment"))
+        elif masks == "predicted":
+            seconds += shared_s
+        if alignment is not None and done is not None:
+            seconds += done.timings_s["align"]
+        if done is None and method not in METHODS_WITHOUT_ANTS:
+            done = result
+        yield _scored(row, case, result, seconds)
+
+
+def _reference_glands(case: LoadedCase) -> tuple[GlandSegmentation, GlandSegmentation]:
+    return GlandSegmentation(case.mr_gland), GlandSegmentation(case.trus_gland)
+
+
+def _settings_for(case: LoadedCase, method: str, settings: Settings) -> Settings:
+    """The method `initial` is the data set's own start; the others match the glands' centroids first."""
+    return replace(settings, method=method, initial=case.initial if method == "initial" else "gland")
+
+
+def _shared_alignment(done: Registration | None, method: str) -> RigidAlignment | None:
+    return None if done is None or method in METHODS_WITHOUT_ANTS else done.rigid
+
+
+def _scored(row: MetricsRow, case: LoadedCase, result: Registration, seconds: float) -> MetricsRow:
+    moved = resample_mask(case.mr_gland, Grid.of(case.trus), result.transform)
+    rows = stage_maps(result).rows(
+        landmarks_of(case.mr_labels, case.label_names),
+        landmarks_of(case.trus_labels, case.label_names),
+        Grid.of(case.trus),
+    )
+    deformation = result.deformation.transform if result.deformation else None
+    values = registration_measures(moved, case.trus_gland, rows, deformation=deformation).values
+    columns = {field.name for field in fields(MetricsRow)}
+    known = {name: value for name, value in values.items() if name in columns}
+    known |= {name: int(values[name]) for name in ("landmarks", "landmarks_lost")}
+    if result.deformation is None:
+        known["folds_percent"] = 0.0
+    return replace(
+        row,
+        **known,  # type: ignore[arg-type]
+        seconds=seconds,
+        segmentation_dsc_mr=dsc(result.mr_gland.mask, case.mr_gland),
+        segmentation_dsc_trus=dsc(result.trus_gland.mask, case.trus_gland),
+        warnings=" ".join(dict.fromkeys(warning.code for warning in result.warnings)),
+    )
+
+
+def evaluate(
+    cases: Sequence[Case],
+    methods: Sequence[str],
+    *,
+    masks: Masks,
+    settings: Settings,
+    on_row: Callable[[MetricsRow], None] | None = None,
+) -> list[MetricsRow]:
+    """Every method on every case. A case that fails has a row with its error and stops nothing."""
+    rows = []
+    for case in cases:
+        for row in evaluate_case(load_case(case), methods, masks=masks, settings=settings):
+            rows.append(row)
+            if on_row is not None:
+                on_row(row)
+    return rows
+
+
+def metrics_csv(rows: Sequence[MetricsRow]) -> str:
+    """The rows as CSV text; figures with four digits, nan as an empty field."""
+    buffer = io.StringIO()
+    names = [field.name for field in fields(MetricsRow)]
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_shown(getattr(row, name)) for name in names])
+    return buffer.getvalue()
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.4f}"
+    return str(value)
+
+
+def write_text_atomically(text: str, path: Path) -> None:
+    """Write beside the target and move into place."""
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}); give another folder.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,46 @@
+"""Summary statistics of a cohort whose pairs are grouped by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and standard deviation over pairs, and the 95 % patient-bootstrap interval of the mean."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    pairs: int
+
+
+def summarise(values: Sequence[float], patients: Sequence[str], *, seed: int = 0) -> Summary:
+    """Summary of one figure per pair; pairs without the figure (nan) are left out.
+
+    The interval resamples patients with replacement, each with all its pairs, and takes the percentiles of
+    the mean over pairs: pairs of one patient are not independent.
+    """
+    array = np.asarray(values, float)
+    known = np.isfinite(array)
+    if not known.any():
+        return Summary(np.nan, np.nan, np.nan, np.nan, 0)
+    array, groups = array[known], np.asarray(patients)[known]
+    sums, counts = _patient_totals(array, groups)
+    draws = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
+    means = sums[draws].sum(1) / counts[draws].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    sd = float(array.std(ddof=1)) if array.size > 1 else np.nan
+    return Summary(float(array.mean()), sd, float(low), float(high), int(array.size))
+
+
+def _patient_totals(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of values of each patient."""
+    _, patient = np.unique(groups, return_inverse=True)
+    return np.bincount(patient, weights=values), np.bincount(patient).astype(float)

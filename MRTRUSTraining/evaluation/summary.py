@@ -1,0 +1,101 @@
+"""summary.md: the table of an evaluation, with its definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .evaluate import MetricsRow
+from .statistics import Summary, summarise
+
+_COLUMNS = (
+    ("dsc", "DSC", 3),
+    ("hd95_mm", "HD95 mm", 2),
+    ("tre_rms_mm", "TRE (RMS) mm", 2),
+    ("tre_mean_mm", "TRE (mean) mm", 2),
+)
+_DEFINITIONS = """\
+Mean ± standard deviation over pairs [95 % interval of the mean, patient-level bootstrap]. DSC and HD95
+compare the warped reference gland of the MR with the reference gland of the TRUS. TRE is the distance of the
+centroids of corresponding landmarks, per case as root mean square or mean over its landmarks (the gland is not
+one of them); none is dropped, and one that the warp carries out of the TRUS volume counts as lost. Folds are
+voxels of the reference TRUS gland with a Jacobian determinant ≤ 0. Seconds are the stages of one case, loading
+of models included, of files not.
+"""
+
+
+def summary_markdown(rows: Sequence[MetricsRow], *, title: str, command: str) -> str:
+    """The whole page: one table of methods, differences to rigid and centroid, segmentation, definitions."""
+    parts = [f"# {title}", "", f"`{command}`", "", *_method_table(rows), "", *_difference_table(rows)]
+    parts += ["", *_segmentation_lines(rows), "", _DEFINITIONS]
+    failed = [f"- {row.case}, {row.method}: {row.error}" for row in rows if row.error]
+    if failed:
+        parts += ["## Failed", "", *failed, ""]
+    return "\n".join(parts)
+
+
+def _by_method(rows: Sequence[MetricsRow]) -> dict[str, list[MetricsRow]]:
+    grouped: dict[str, list[MetricsRow]] = {}
+    for row in rows:
+        grouped.setdefault(row.method, []).append(row)
+    return grouped
+
+
+def _method_table(rows: Sequence[MetricsRow]) -> list[str]:
+    names = [label for _, label, _ in _COLUMNS]
+    lines = ["| method | pairs | " + " | ".join(names) + " | lost | folds % | seconds |"]
+    lines.append("|---" * (len(names) + 5) + "|")
+    for method, group in _by_method(rows).items():
+        cells = [_cell(_summary(group, key), digits) for key, _, digits in _COLUMNS]
+        folds = np.nanmax([row.folds_percent for row in group] or [np.nan])
+        seconds = np.nanmean([row.seconds for row in group])
+        lost = sum(row.landmarks_lost for row in group)
+        total = sum(row.landmarks for row in group)
+        figures = " | ".join([*cells, f"{lost} of {total}", f"{folds:.2f}", f"{seconds:.1f}"])
+        lines.append(f"| {method} | {len(group)} | {figures} |")
+    return lines
+
+
+def _summary(group: Sequence[MetricsRow], key: str) -> Summary:
+    return summarise([getattr(row, key) for row in group], [row.patient for row in group])
+
+
+def _cell(summary: Summary, digits: int) -> str:
+    if summary.pairs == 0:
+        return "–"
+    low, high = f"{summary.low:.{digits}f}", f"{summary.high:.{digits}f}"
+    return f"{summary.mean:.{digits}f} ± {summary.sd:.{digits}f} [{low}, {high}]"
+
+
+def _difference_table(rows: Sequence[MetricsRow]) -> list[str]:
+    """Paired differences of the landmark error, which the table of means cannot show."""
+    groups = _by_method(rows)
+    references = [name for name in ("rigid", "centroid") if name in groups]
+    if not references:
+        return []
+    lines = ["| paired difference of TRE (RMS), mm | " + " | ".join(f"to {r}" for r in references) + " |"]
+    lines.append("|---" * (len(references) + 1) + "|")
+    for method, group in groups.items():
+        cells = [_difference_cell(group, groups[reference]) for reference in references]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
+def _difference_cell(group: Sequence[MetricsRow], reference: Sequence[MetricsRow]) -> str:
+    other = {row.case: row.tre_rms_mm for row in reference}
+    differences = [row.tre_rms_mm - other.get(row.case, np.nan) for row in group]
+    summary = summarise(differences, [row.patient for row in group])
+    if summary.pairs == 0:
+        return "–"
+    return f"{summary.mean:+.2f} [{summary.low:+.2f}, {summary.high:+.2f}]"
+
+
+def _segmentation_lines(rows: Sequence[MetricsRow]) -> list[str]:
+    """DSC of the masks that drove the registration; only predicted masks are worth a line."""
+    first = {row.case: row for row in rows if row.masks == "predicted" and not row.error}
+    if not first:
+        return []
+    group = list(first.values())
+    mr, trus = _summary(group, "segmentation_dsc_mr"), _summary(group, "segmentation_dsc_trus")
+    return [f"Segmentation DSC: MR {_cell(mr, 3)}, TRUS {_cell(trus, 3)}."]
