@@ -18,12 +18,14 @@ from .registration_training import prepare_samples as prepare_registration
 from .segmentation_training import SegmentationSettings, SegmentationTask
 from .segmentation_training import prepare_samples as prepare_segmentation
 from .simulation.command import simulate
+from .simulation.sample_case import write_sample_case
 from .trainer import LoopSettings, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 export_app = typer.Typer(no_args_is_help=True, help="Write a trained model as TorchScript, .pt2 and card.")
 app.add_typer(export_app, name="export")
 app.command()(simulate)
+app.command("sample-case")(write_sample_case)
 
 DataOption = Annotated[
     Path | None, typer.Option(help="Folder of real pairs in the layout mrus, with splits.json.")
@@ -196,3 +198,7 @@ def export_registration_command(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `mrtrus-train`."""
     sys.exit(run_app(app, arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -92,7 +92,7 @@ def export_registration(
         figures=(
             _figure(
                 record,
-                "reference masks, centroids matched: per case RMS of the landmarks' centroid distances (mm) "
+                "reference masks, rigidly aligned: per case RMS of the landmarks' centroid distances (mm) "
                 "and gland DSC, means over cases",
             ),
         ),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
-from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample
+from MRTRUSRegistrationLib.geometry import Grid, resample
 from MRTRUSRegistrationLib.models import ModelCard, Preprocessing
 from MRTRUSRegistrationLib.regions import masked_region, region_grid
+from MRTRUSRegistrationLib.rigid import align_rigid, gland_initial
 
 from .data.augmentation import (
     IntensityRange,
@@ -53,12 +54,15 @@ class RegistrationSettings:
     shared: SpatialRange = SpatialRange(
         rotation_deg=6.0, log_scale=0.06, shear=0.03, translation_vox=1.0, elastic_vox=0.8
     )
+    mask_error: SpatialRange = SpatialRange(
+        rotation_deg=0.0, log_scale=0.02, translation_vox=0.3, elastic_vox=0.7, elastic_nodes=6
+    )
     intensity: IntensityRange = IntensityRange(probability=0.3, noise=0.02)
 
 
 @dataclass(frozen=True)
 class RegistrationSample:
-    """One pair on the network's grid after the alignment of centroids; tensors are (1, C, K, J, I).
+    """One pair on the network's grid after the rigid alignment; tensors are (1, C, K, J, I).
 
     Images are in 0…1 over the whole volume, unmasked; labels hold the gland first, then landmarks.
     """
@@ -92,10 +96,10 @@ def draft_card(settings: RegistrationSettings) -> ModelCard:
 
 
 def prepare_sample(case: LoadedCase, settings: RegistrationSettings) -> RegistrationSample:
-    """Bring one case on to the network's grid with the glands' centroids matched (reference masks)."""
+    """Bring one case on to the network's grid, rigidly aligned by its reference masks as in the pipeline."""
     card = draft_card(settings)
-    shift = mask_centroid_mm(case.mr_gland) - mask_centroid_mm(case.trus_gland)
-    alignment = sitk.TranslationTransform(3, shift.tolist())
+    initial = gland_initial(case.mr_gland, case.trus_gland)
+    alignment = align_rigid(case.mr_gland, case.trus_gland, initial).transform
     grid, _ = region_grid(case.trus_gland, card)
     everywhere_mr, everywhere_trus = Grid.of(case.mr).blank() + 1, Grid.of(case.trus).blank() + 1
     no_floor = ModelCard(**{**card.__dict__, "settings": {}})
@@ -143,9 +147,17 @@ class RegistrationTask:
     def loss(self, forward: Forward, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         group = self._groups[int(rng.integers(len(self._groups)))]
         sample = augment(group[int(rng.integers(len(group)))], rng, self.settings)
-        moving, fixed = self._regions(sample)
-        displacement = forward(moving, fixed)
+        # The network is shown masks as a segmenter draws them and judged by the true ones.
+        drawn = replace(
+            sample,
+            moving_labels=self._misdrawn(sample.moving_labels[:, :1], rng),
+            fixed_labels=self._misdrawn(sample.fixed_labels[:, :1], rng),
+        )
+        displacement = forward(*self._regions(drawn))
         return region_matching_loss(sample, displacement, self.settings.loss)
+
+    def _misdrawn(self, gland: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        return warp(gland, random_displacement(rng, self.settings.mask_error, self.settings.grid_vox[::-1]))
 
     def _regions(self, sample: RegistrationSample) -> tuple[torch.Tensor, torch.Tensor]:
         floor = self.settings.intensity_floor
@@ -154,7 +166,7 @@ class RegistrationTask:
         return moving, fixed
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """Reference masks, centroids matched: landmark error decides, gland overlap is reported."""
+        """Reference masks, rigidly aligned: landmark error decides, gland overlap is reported."""
         rows = []
         for sample in self._validation:
             with torch.inference_mode():

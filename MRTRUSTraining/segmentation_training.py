@@ -43,7 +43,7 @@ class SegmentationSettings:
     batch: int = 2
     dropout: float = 0.1
     spatial: SpatialRange = SpatialRange()
-    intensity: IntensityRange = IntensityRange()
+    intensity: IntensityRange = IntensityRange(probability=0.3)
 
 
 @dataclass(frozen=True)

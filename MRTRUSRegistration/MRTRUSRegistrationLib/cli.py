@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import typer
 from rich.console import Console
@@ -26,13 +28,13 @@ from .errors import InputError, RegistrationError
 from .images import LoadedImage, check_different, read_image
 from .input_transform import read_transform
 from .landmarks import pair_landmarks, read_landmarks
-from .masks import read_mask
+from .masks import check_same_patient, read_mask
 from .models import list_models
 from .outputs import NOTICE, check_output, write_result
 from .pipeline import DEFAULT_METHOD, Settings, register
 from .progress import Progress, ProgressCallback, Reporter
 from .results import Landmarks, QualityWarning, Registration
-from .rigid import RigidSettings
+from .rigid import RigidSettings, as_rigid
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,7 +45,9 @@ app = typer.Typer(
 console = Console()
 errors = Console(stderr=True)
 
-_INPUTS, _TUNING = "Input", "How to register"
+_TUNING = "How to register"
+# ANTs takes a 32-bit seed, and one more than the user's (0 means the clock to it).
+_SEEDS = 2**31 - 1
 
 
 @app.command("register")
@@ -76,7 +80,7 @@ def register_command(
     initial: Annotated[
         str,
         typer.Option(
-            help="Start from gland (centroids matched), world (headers trusted) or a transform file (TRUS→MR).",
+            help="Start from gland (centroids matched), world (headers trusted) or a transform (TRUS→MR).",
             rich_help_panel=_TUNING,
         ),
     ] = "gland",
@@ -93,7 +97,7 @@ def register_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only errors.")] = False,
 ) -> None:
     """Register one MR to one TRUS and write masks, transforms, registered MR, report and Slicer scene."""
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, inputs=(mr, trus))
     settings = _settings(method, initial, rigid_metric, max_rotation, models, device, seed)
     mr_image = read_image(mr, role="MR", orientation=mr_orientation)
     trus_image = read_image(trus, role="TRUS", orientation=trus_orientation)
@@ -141,13 +145,12 @@ def _settings(
         raise InputError(f"The rigid metric {rigid_metric!r} is not known; use mattes or meansquares.")
     if not 0 <= max_rotation <= 180:
         raise InputError(f"The limit of rotation {max_rotation:g}° is not between 0 and 180.")
-    if seed < 0:
-        raise InputError(f"The seed {seed} is negative; give 0 or more.")
+    if not 0 <= seed < _SEEDS:
+        raise InputError(f"The seed {seed} is not between 0 and {_SEEDS - 1}.")
     rigid = replace(RigidSettings(), metric=rigid_metric, max_rotation_deg=max_rotation)  # type: ignore[arg-type]
-    start = initial if initial in ("gland", "world") else read_transform(initial)
     return Settings(
         method=method,
-        initial=start,
+        initial=_initial(initial),
         models=models,
         device=device,
         seed=seed,
@@ -155,13 +158,31 @@ def _settings(
     )
 
 
+def _initial(initial: str) -> Literal["gland", "world"] | sitk.Transform:
+    if initial == "gland" or initial == "world":
+        return initial
+    if not Path(initial).exists():
+        raise InputError(
+            f"The initial position {initial} is neither gland nor world, nor a transform file that exists."
+        )
+    transform = read_transform(initial)
+    try:
+        return as_rigid(transform, np.zeros(3))
+    except InputError as error:
+        raise InputError(f"{initial}: {error}") from error
+
+
 def _read_masks(
     mr_mask: Path | None, trus_mask: Path | None, mr: LoadedImage, trus: LoadedImage
 ) -> tuple[sitk.Image | None, sitk.Image | None]:
-    return (
+    masks = (
         None if mr_mask is None else read_mask(mr_mask, mr),
         None if trus_mask is None else read_mask(trus_mask, trus),
     )
+    if mr_mask is not None and trus_mask is not None:
+        # The pipeline compares them again, but does not know the names of the files.
+        check_same_patient(masks[0], masks[1], mr_mask.name, trus_mask.name)
+    return masks
 
 
 @dataclass(frozen=True)
@@ -192,8 +213,8 @@ def _read_landmarks(
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback | None]:
     """One bar a stage on a terminal, one line a stage elsewhere, nothing when quiet."""
-    if quiet:
-        yield None
+    if quiet or not errors.is_terminal:
+        yield None if quiet else _line_a_stage()
         return
     columns = (TextColumn("{task.description:14s}"), BarColumn(), TextColumn("{task.fields[message]}"))
     with ProgressBar(*columns, TimeElapsedColumn(), console=errors, transient=False) as bar:
@@ -210,6 +231,17 @@ def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback | None]:
         yield show
 
 
+def _line_a_stage() -> ProgressCallback:
+    seen: set[str] = set()
+
+    def show(progress: Progress) -> None:
+        if progress.stage not in seen:
+            seen.add(progress.stage)
+            print(f"{progress.stage} ...", file=sys.stderr, flush=True)
+
+    return show
+
+
 def _print_result(result: Registration, output: Path) -> None:
     table = Table(title=None, box=None, pad_edge=False)
     for column in ("", "initial", "rigid", "final"):
@@ -224,13 +256,18 @@ def _print_result(result: Registration, output: Path) -> None:
             table.add_row(label, *(f"{stage.values.get(name, float('nan')):.2f}" for stage in stages))
     console.print(table)
     for warning in dict.fromkeys(result.warnings):
-        console.print(f"Warning ({warning.code}): {warning.message}", style="yellow", highlight=False)
-    console.print(f"Report: {output / 'report.html'}", highlight=False, soft_wrap=True)
+        _print_line(f"Warning ({warning.code}): {warning.message}", style="yellow")
+    _print_line(f"Report: {output / 'report.html'}")
     if (output / "scene.mrb").is_file():
-        console.print(f"Slicer scene: {output / 'scene.mrb'}", highlight=False, soft_wrap=True)
+        _print_line(f"Slicer scene: {output / 'scene.mrb'}")
     else:
-        console.print("No Slicer scene: install the extra `slicer` to have one.", highlight=False)
-    console.print(NOTICE, style="dim")
+        _print_line("No Slicer scene: install the extra `slicer` to have one.")
+    _print_line(NOTICE, style="dim")
+
+
+def _print_line(text: str, *, style: str | None = None) -> None:
+    """A line as it is: a path's brackets are no markup, and nothing is broken at a terminal's width."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("models")
@@ -248,15 +285,11 @@ def models_command(
     for model in installed:
         card = model.card
         state = "intact" if model.intact else "DAMAGED: the file is missing or not the card's"
-        console.print(
-            f"[bold]{card.name}[/bold] ({card.task}, {card.modality}): {card.title}", highlight=False
-        )
-        console.print(f"  {card.architecture}", highlight=False)
-        console.print(
-            f"  {model.file_path} sha256 {card.sha256[:16]}… {state}", highlight=False, soft_wrap=True
-        )
+        _print_line(f"{card.name} ({card.task}, {card.modality}): {card.title}", style="bold")
+        _print_line(f"  {card.architecture}")
+        _print_line(f"  {model.file_path} sha256 {card.sha256[:16]}… {state}")
         for figure in card.figures:
-            console.print(f"  {figure}", highlight=False)
+            _print_line(f"  {figure}")
 
 
 @app.command("doctor")
@@ -264,12 +297,8 @@ def doctor_command() -> None:
     """Say what is installed and whether everything needed is there."""
     checks = findings()
     for check in checks:
-        mark = (
-            "[green]ok[/green]  "
-            if check.fine
-            else ("[red]bad[/red] " if check.needed else "[yellow]none[/yellow]")
-        )
-        console.print(f"{mark} {check.name}: {check.message}", highlight=False, soft_wrap=True)
+        mark, style = ("ok", None) if check.fine else ("bad", "red") if check.needed else ("none", "yellow")
+        _print_line(f"{mark:4s} {check.name}: {check.message}", style=style)
     if any(check.needed and not check.fine for check in checks):
         raise RegistrationError("Something that is needed is missing; see the lines marked bad.")
 
@@ -281,7 +310,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def _add_plugins() -> None:
+def add_plugins() -> None:
     """Commands of other packages of the project, which this one does not import by name."""
     for entry in sorted(entry_points(group="mrtrus.commands"), key=lambda entry: entry.name):
         app.command(entry.name)(entry.load())
@@ -290,6 +319,9 @@ def _add_plugins() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `mrtrus`."""
     # Ending a run from outside should clean up like Ctrl+C does.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    _add_plugins()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path or sign that the terminal's encoding lacks should not end a run.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    add_plugins()
     sys.exit(run_app(app, arguments))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import typer
 from typer.exceptions import TyperException
 
-from .errors import MrtrusError
+from .errors import InputError, MrtrusError
 
 EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
@@ -24,10 +26,40 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return fail("Interrupted.", EXIT_INTERRUPTED)
     except TyperException as error:
-        return fail(error.format_message(), error.exit_code)
+        return _usage_error(error)
+    except OSError as error:
+        return fail(_about_system(error), InputError.exit_code)
+    except Exception as error:
+        return _unexpected(error)
     return result if isinstance(result, int) else 0
 
 
 def fail(message: str, code: int) -> int:
-    print(f"Error: {message}", file=sys.stderr)
+    """Print the one line that a user reads, whatever line breaks a library's message had."""
+    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def _usage_error(error: TyperException) -> int:
+    """A wrong option; the message is empty where the help was printed instead."""
+    message = error.format_message().strip().rstrip(".")
+    if not message:
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    help_hint = f"; see `{context.command_path} --help`." if context is not None else "."
+    return fail(message + help_hint, error.exit_code)
+
+
+def _about_system(error: OSError) -> str:
+    name = f"{error.filename} cannot be used" if error.filename else "A file cannot be used"
+    return f"{name} ({error.strerror or error}); check that it is there and that you may read and write it."
+
+
+def _unexpected(error: Exception) -> int:
+    if os.environ.get("MRTRUS_TRACEBACK"):
+        traceback.print_exc()
+    reason = f"{type(error).__name__}: {error}".rstrip(": ")
+    return fail(
+        f"Something failed that should not ({reason}); run again with MRTRUS_TRACEBACK=1 set to see where.",
+        EXIT_FAILED,
+    )

@@ -106,7 +106,7 @@ def mureg_code_case(fixed: np.ndarray, warped: np.ndarray) -> MuregCase:
 
 
 def mureg_code_hd95_vox(fixed: np.ndarray, warped: np.ndarray) -> float:
-    """The scorer's HD95 of one label (k, j, i): between whole masks, not surfaces; 0 if a mask is empty.
+    """The scorer's HD95 of one label (k, j, i): between whole masks, not surfaces; 0 if either is empty.
 
     The scorer means to erode a mask and keep its rim, but erodes an array with two axes of length one
     (case and channel), which leaves nothing: the "rim" is the whole mask, so that every voxel of the overlap
@@ -137,8 +137,9 @@ def mureg_site_case(fixed: np.ndarray, warped: np.ndarray) -> MuregCase:
 
     DSC and HD95 of the gland above one half, the latter between surfaces. The error of a landmark is the L1
     length of its centroids' difference; TRE is the RMS over the landmarks, RTs over the three lowest. The
-    page does not say what becomes of an empty label: empty in the fixed image, it is not evaluated; lost by
-    the warp, its soft centroid counts, and where that is missing too all errors of the case are nan.
+    page does not say what becomes of an empty label: empty in the fixed image, it is not evaluated (TRE and
+    RTs are nan if that leaves none); lost by the warp, its soft centroid counts, and where that is missing
+    too its error is infinite, which the score clips. The same holds for a gland lost by the warp.
     """
     in_fixed, in_warped = fixed[0] > 0.5, warped[0] > 0.5
     distances = pooled_surface_distances(in_fixed, in_warped, spacing=(1.0, 1.0, 1.0))
@@ -147,7 +148,7 @@ def mureg_site_case(fixed: np.ndarray, warped: np.ndarray) -> MuregCase:
     )
     return MuregCase(
         dsc=_dice(in_fixed, in_warped),
-        hd95_vox=float(np.percentile(distances, 95)) if distances.size else float("nan"),
+        hd95_vox=float(np.percentile(distances, 95)) if distances.size else float("inf"),
         label_errors_vox=errors,
         tre_vox=_rms(errors),
         rts_vox=_rms(np.sort(errors)[:_SITE_TARGETS]),
@@ -155,7 +156,10 @@ def mureg_site_case(fixed: np.ndarray, warped: np.ndarray) -> MuregCase:
 
 
 def mureg_site_cohort(cases: Sequence[MuregCase]) -> MuregCohort:
-    """The figures of the web page: means over the cases, the robust ones over the best 68 %."""
+    """The figures of the web page: means over the cases, the robust ones over the best 68 %.
+
+    A case without landmarks has no part in the landmark figures.
+    """
     return _cohort(cases)
 
 
@@ -164,16 +168,18 @@ def mureg_site_normaliser(unregistered: Sequence[MuregCase]) -> MuregCohort:
 
     The page says so for TRE; RTRE and RTs, for which it says nothing, are divided by the same.
     """
-    largest_vox = max(max(case.label_errors_vox, default=0.0) for case in unregistered)
+    errors = np.concatenate([case.label_errors_vox for case in unregistered])
+    largest_vox = float(errors[np.isfinite(errors)].max())
     cohort = _cohort(unregistered)
     return replace(cohort, tre_vox=largest_vox, rtre_vox=largest_vox, rts_vox=largest_vox)
 
 
 def mureg_score(cohort: MuregCohort, *, normaliser: MuregCohort) -> float:
-    """The challenge's score, 0 to 1: 0.2 DSC + 0.1 RDSC + 0.3 (1−TRE) + 0.1 (1−RTRE) + 0.1 (1−RTs) + 0.2 (1−HD95).
+    """The challenge's score, from 0 to 1.
 
-    Lengths are divided by the normaliser's and clipped to [0, 1]. The scorer's normaliser is the
-    unregistered cohort's `mureg_code_cohort`, the web page's is `mureg_site_normaliser`.
+    0.2 DSC + 0.1 RDSC + 0.3 (1 − TRE) + 0.1 (1 − RTRE) + 0.1 (1 − RTs) + 0.2 (1 − HD95). Lengths are
+    divided by the normaliser's and clipped to [0, 1]. The scorer's normaliser is the `mureg_code_cohort` of
+    the unregistered cases, the web page's is `mureg_site_normaliser`.
     """
     gains = {
         name: 1 - float(np.clip(getattr(cohort, name) / getattr(normaliser, name), 0, 1))
@@ -184,8 +190,11 @@ def mureg_score(cohort: MuregCohort, *, normaliser: MuregCohort) -> float:
 
 
 def robust_mean(values: Sequence[float], *, highest: bool) -> float:
-    """Mean of the best 68 % (rounded to a whole number): the highest values, or else the lowest."""
-    return float(np.mean(_best(values, highest=highest)))
+    """Mean of the best 68 % (rounded to a whole number): the highest values, or else the lowest.
+
+    nan entries are not counted; nan without values.
+    """
+    return _mean(_best(_known(values), highest=highest))
 
 
 def _best(values: Sequence[float] | np.ndarray, *, highest: bool) -> np.ndarray:
@@ -197,22 +206,30 @@ def _cohort(cases: Sequence[MuregCase]) -> MuregCohort:
     overlaps = [case.dsc for case in cases]
     errors_vox = [case.tre_vox for case in cases]
     return MuregCohort(
-        dsc=float(np.mean(overlaps)),
+        dsc=_mean(overlaps),
         rdsc=robust_mean(overlaps, highest=True),
-        tre_vox=float(np.mean(errors_vox)),
+        tre_vox=_mean(_known(errors_vox)),
         rtre_vox=robust_mean(errors_vox, highest=False),
-        rts_vox=float(np.mean([case.rts_vox for case in cases])),
-        hd95_vox=float(np.mean([case.hd95_vox for case in cases])),
+        rts_vox=_mean(_known([case.rts_vox for case in cases])),
+        hd95_vox=_mean([case.hd95_vox for case in cases]),
     )
+
+
+def _known(values: Sequence[float]) -> np.ndarray:
+    return np.array([value for value in values if not np.isnan(value)])
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
 
 
 def _srm_large_enough(mask: np.ndarray, voxel_volume_mm3: float) -> bool:
     # A millionth of tolerance: 50 voxels of 0.512 mm³ count, whatever the rounding of the spacing.
-    return np.count_nonzero(mask) * voxel_volume_mm3 >= _SRM_SMALLEST_MM3 * (1 - 1e-6)
+    return bool(np.count_nonzero(mask) * voxel_volume_mm3 >= _SRM_SMALLEST_MM3 * (1 - 1e-6))
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:
-    """2Σab / Σ(a+b), on booleans or soft labels; 0 where both are empty, as in both sources."""
+    """2Σab / Σ(a+b), on booleans or soft labels; 0 where both are empty."""
     total = np.sum(a, dtype=float) + np.sum(b, dtype=float)
     return 2 * float(np.sum(a * b, dtype=float)) / float(total) if total else 0.0
 
@@ -229,7 +246,7 @@ def _whole_centroid(label: np.ndarray) -> np.ndarray:
 def _site_error_vox(fixed: np.ndarray, warped: np.ndarray) -> float:
     centroids = centroid_vox(fixed), centroid_vox(warped)
     if centroids[0] is None or centroids[1] is None:
-        return float("nan")
+        return float("inf")
     return float(np.abs(centroids[0] - centroids[1]).sum())
 
 

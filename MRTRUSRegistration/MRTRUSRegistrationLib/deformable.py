@@ -150,4 +150,4 @@ def _smoothed(field_mm: np.ndarray, grid: Grid, sigma_mm: float) -> np.ndarray:
 
 
 def _least_jacobian(transform: sitk.Transform, grid: Grid) -> float:
-    return float(sitk.GetArrayViewFromImage(jacobian_determinant(transform, grid)).min())
+    return float(sitk.GetArrayFromImage(jacobian_determinant(transform, grid)).min())

@@ -43,7 +43,7 @@ def _package(name: str, purpose: str | None = None) -> Finding:
 def _gpu() -> Finding:
     try:
         import torch
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         return Finding("GPU", f"torch cannot be imported ({error})", False)
     if torch.cuda.is_available():
         return Finding("GPU", torch.cuda.get_device_name(), True, needed=False)

@@ -95,7 +95,8 @@ def resources_folder() -> Path:
 def models_folders(extra: Path | None = None) -> list[Path]:
     """Where models are looked for: `extra`, $MRTRUS_MODELS, the user's own folder, the bundled one."""
     folders = [resources_folder() / "Models"]
-    folders.insert(0, Path.home() / ".local" / "share" / "mrtrus" / "models")
+    # Unlike Path.home() this does not fail for a user without a home, as containers have them.
+    folders.insert(0, Path(os.path.expanduser("~/.local/share/mrtrus/models")))
     if os.environ.get("MRTRUS_MODELS"):
         folders.insert(0, Path(os.environ["MRTRUS_MODELS"]))
     if extra is not None:
@@ -166,7 +167,12 @@ def load_network(model: InstalledModel, device: str) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
         # TorchScript is the shipped format; only its deprecation notice is silenced.
         warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*", category=DeprecationWarning)
-        network = torch.jit.load(str(model.file_path), map_location=device)
+        try:
+            network = torch.jit.load(str(model.file_path), map_location=device)
+        except RuntimeError as error:
+            raise InputError(
+                f"{model.file_path} is not a TorchScript model that this torch can load; export it again."
+            ) from error
     return network.float().eval()
 
 

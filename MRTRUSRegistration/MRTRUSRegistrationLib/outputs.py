@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk  # noqa: N813
 
-from .errors import InputError
+from .errors import Cancelled, InputError
 from .progress import Reporter
 from .report import write_report
 from .results import Measures, QualityWarning, Registration
@@ -34,89 +38,143 @@ FILES = (
     "scene.mrb",
 )
 _OPTIONAL_FILES = ("trus.nii.gz", "mr_probability.nii.gz", "trus_probability.nii.gz")
+# What file managers leave in any folder that they show.
+_SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")
 _SPACE_BYTES = 200_000_000
+_FULL_BYTES = 1_000_000
 
 
-def check_output(folder: Path, *, overwrite: bool) -> None:
-    """`InputError` unless a result can be written to `folder` (before anything is computed)."""
-    if folder.exists() and not folder.is_dir():
+def check_output(folder: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """`InputError` unless a result can be written to `folder` (before anything is computed).
+
+    What a killed run left behind is put right first. None of `inputs` may lie in the folder, because the
+    result replaces it as a whole.
+    """
+    target = folder.resolve()
+    put_right(target)
+    if target.exists() and not target.is_dir():
         raise InputError(f"The output {folder} is a file; give a folder.")
-    if folder.is_dir() and any(folder.iterdir()):
-        _check_replaceable(folder, overwrite)
-    parent = folder.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"The folder {parent} cannot be written to ({error.strerror}); give another."
-        ) from error
-    if shutil.disk_usage(parent).free < _SPACE_BYTES:
-        raise InputError(f"The disk of {parent} has less than 200 MB left; free some space or give another.")
+    _check_inputs_outside(target, inputs)
+    if target.is_dir():
+        _check_replaceable(folder, target, overwrite)
+    _check_writable(target)
 
 
-def _check_replaceable(folder: Path, overwrite: bool) -> None:
-    if not overwrite:
+def _check_inputs_outside(target: Path, inputs: Sequence[Path]) -> None:
+    for path in inputs:
+        if path.resolve().is_relative_to(target):
+            raise InputError(
+                f"{path} lies in the output folder, which the result replaces; give another folder."
+            )
+
+
+def _check_replaceable(folder: Path, target: Path, overwrite: bool) -> None:
+    names = {path.name for path in target.iterdir()}.difference(_SYSTEM_FILES)
+    if names and not overwrite:
         raise InputError(
             f"The output folder {folder} is not empty; give --overwrite to replace the result in it."
         )
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in (*FILES, *_OPTIONAL_FILES))
+    # Without result.json nothing says that files of these names are a result and not somebody's data.
+    own = (*FILES, *_OPTIONAL_FILES) if "result.json" in names else ()
+    foreign = sorted(names.difference(own))
     if foreign:
         raise InputError(
             f"The output folder {folder} holds files that are not from a registration ({foreign[0]}), so it "
             "is not replaced; give another folder."
         )
+    if os.path.ismount(target) or Path.cwd().is_relative_to(target):
+        raise InputError(
+            f"The output folder {folder} is a mount point or the current folder and cannot be replaced; give "
+            "a folder inside it."
+        )
+
+
+def _check_writable(target: Path) -> None:
+    parent = next(path for path in target.parents if path.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.partial-", dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"The output folder {target} cannot be made ({error.strerror}); give another."
+        ) from error
+    if shutil.disk_usage(parent).free < _SPACE_BYTES:
+        raise InputError(f"The disk of {parent} has less than 200 MB left; free some space or give another.")
 
 
 @contextmanager
 def staging_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place at the end, or vanishes on an error.
 
-    A full disk becomes an `InputError`. What killed runs left behind is removed first.
+    A full disk, and whatever else the system says about writing, becomes an `InputError`.
     """
-    folder = folder.absolute()
-    _remove_stale(folder)
-    staging = folder.parent / f".{folder.name}.partial-{os.getpid()}"
-    staging.mkdir()
+    target = folder.resolve()
+    put_right(target)
+    staging = target.parent / f".{target.name}.partial-{os.getpid()}"
     try:
+        staging.mkdir(parents=True)
         yield staging
-        _move_into_place(staging, folder)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"The disk of {folder.parent} is full; free some space and run again."
-            ) from error
+        _require_space(staging, _FULL_BYTES)
+        _move_into_place(staging, target)
+    except (Cancelled, InputError):
         raise
+    except Exception as error:
+        # Libraries report a full disk as any other failure; the space that is left tells them apart.
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or _free_bytes(target) < _FULL_BYTES:
+            raise InputError(f"The disk of {folder} is full; free some space and run again.") from error
+        if number is None:
+            raise
+        raise InputError(
+            f"The result cannot be written to {folder} ({os.strerror(number)}); check the folder or give "
+            "another."
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _move_into_place(staging: Path, folder: Path) -> None:
-    old = folder.parent / f".{folder.name}.old-{os.getpid()}"
-    if folder.exists():
-        folder.rename(old)
-    staging.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+def _free_bytes(target: Path) -> int:
+    return shutil.disk_usage(next(path for path in target.parents if path.exists())).free
 
 
-def _remove_stale(folder: Path) -> None:
+def _require_space(folder: Path, needed_bytes: int) -> None:
+    if shutil.disk_usage(folder).free < needed_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+def _move_into_place(staging: Path, target: Path) -> None:
+    """Swap the new result in; on an error or Ctrl+C in between, the old one goes back."""
+    old = target.parent / f".{target.name}.old-{os.getpid()}"
+    try:
+        if target.exists():
+            target.rename(old)
+        staging.rename(target)
+    finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def put_right(target: Path) -> None:
     """Remove staging folders of runs that are gone; put an old result back that a killed run had moved."""
-    for path in folder.parent.glob(f".{folder.name}.*-*"):
-        kind, _, pid = path.name.rpartition(".")[2].partition("-")
-        if kind not in ("partial", "old") or not pid.isdigit() or _alive(int(pid)):
+    if not target.parent.is_dir():
+        return
+    leftovers = sorted(path for path in target.parent.iterdir() if path.name.startswith(f".{target.name}."))
+    for path in leftovers:
+        kind, _, pid = path.name.removeprefix(f".{target.name}.").partition("-")
+        if kind not in ("partial", "old") or not pid.isdigit() or _running(int(pid)):
             continue
-        if kind == "old" and not folder.exists():
-            path.rename(folder)
+        if kind == "old" and not target.exists():
+            path.rename(target)
         else:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, 0)
-        return True
-    return False
+def _running(pid: int) -> bool:
+    """Whether another process has this id; in containers an earlier run often had our own."""
+    import psutil
+
+    return pid != os.getpid() and psutil.pid_exists(pid)
 
 
 def write_result(
@@ -143,7 +201,9 @@ def write_result(
         reporter.report("write", 0.7, "Report")
         write_report(result, staging / "report.html", case_name=case_name)
         content = result_json(result, case_name=case_name, inputs=inputs or {}, scene_written=scene_written)
-        (staging / "result.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (staging / "result.json").write_text(
+            json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
         reporter.report("write", 1.0)
 
 
@@ -169,25 +229,41 @@ def _in_percent(probability: sitk.Image) -> sitk.Image:
 
 
 def _write_checked(image: sitk.Image, path: Path) -> None:
+    """Write an image and read it back: ITK says nothing when the disk takes only a part of it."""
+    length = image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
+    _require_space(path.parent, length)
+    _write(partial(sitk.WriteImage, image, str(path), useCompression=True, compressionLevel=3))
+    if _unpacked_bytes(path) < length:
+        raise OSError(errno.EIO, "incomplete", str(path))
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """Length of a gzipped file's content; 0 where it is damaged."""
+    length = 0
     try:
-        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=3)
-    except RuntimeError as error:
-        raise _full_or_failed(path, error) from error
+        with gzip.open(path, "rb") as stream:
+            while block := stream.read(1 << 22):
+                length += len(block)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return 0
+    return length
 
 
 def _write_transforms(result: Registration, folder: Path) -> None:
+    field_bytes = 0
+    if result.deformation is not None:
+        field_bytes = 24 * result.deformation.transform.GetDisplacementField().GetNumberOfPixels()
+    _require_space(folder, field_bytes + _FULL_BYTES)
     for name, transform in (("mr_to_trus", result.transform), ("rigid", result.rigid.transform)):
-        path = folder / f"{name}.h5"
-        try:
-            sitk.WriteTransform(transform, str(path))
-        except RuntimeError as error:
-            raise _full_or_failed(path, error) from error
+        _write(partial(sitk.WriteTransform, transform, str(folder / f"{name}.h5")))
 
 
-def _full_or_failed(path: Path, error: RuntimeError) -> OSError:
-    """ITK reports a full disk as any other failure; the space that is left tells them apart."""
-    code = errno.ENOSPC if shutil.disk_usage(path.parent).free < 5_000_000 else errno.EIO
-    return OSError(code, str(error), str(path))
+def _write(write: Callable[[], None]) -> None:
+    """Run one of ITK's writers, with its failure as an `OSError` like everybody's."""
+    try:
+        write()
+    except RuntimeError as error:
+        raise OSError(errno.EIO, str(error)) from error
 
 
 def _write_scene(result: Registration, path: Path, case_name: str) -> bool:
@@ -230,3 +306,12 @@ def _rounded(measures: Measures) -> dict[str, float]:
 
 def _distinct(warnings: tuple[QualityWarning, ...]) -> list[QualityWarning]:
     return list(dict.fromkeys(warnings))
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no nan: a figure that could not be computed is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -21,10 +21,11 @@ import SimpleITK as sitk  # noqa: N813
 
 from . import __version__
 from .deformable import SynSettings, deform_with_network, deform_with_syn
+from .errors import InputError
 from .geometry import Grid, mask_centroid_mm, resample, resample_mask
 from .masks import check_same_patient
 from .measures import PointMap, landmark_rows, registration_measures
-from .models import InstalledModel, find_model, resolve_device
+from .models import InstalledModel, find_model, list_models, resolve_device
 from .progress import CancelToken, ProgressCallback, Reporter
 from .quality import quality_warnings
 from .results import (
@@ -60,6 +61,8 @@ _METHODS = {
 }
 DEFAULT_METHOD = "cmsa"
 METHOD_NAMES = (*_METHODS, DEFAULT_METHOD)
+# About the length of a large gland: beyond it the masks do not overlap.
+_MAX_GAP_MM = 80.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def register(
     `cancel` was set.
     """
     settings = settings or Settings()
+    _check_correspondence(mr_landmarks, trus_landmarks)
     run = _Run(settings, Reporter(progress, cancel))
     glands = (
         run.segment(mr, mr_gland, "MR", known=mr_orientation_known),
@@ -179,6 +183,11 @@ class _Run:
 
     def _find(self, task: Literal["segmentation", "registration"], modality: str) -> InstalledModel:
         name = self.settings.method if task == "registration" else None
+        if name not in (None, DEFAULT_METHOD, *(m.card.name for m in list_models(self.settings.models))):
+            raise InputError(
+                f"The method {name!r} is not known; use {', '.join(METHOD_NAMES)} or the name of an "
+                "installed registration model (see `mrtrus models`)."
+            )
         model = find_model(task=task, modality=modality, name=name, extra=self.settings.models)
         self.models.append(model)
         return model
@@ -186,6 +195,8 @@ class _Run:
     def segment(
         self, image: sitk.Image, given: GlandSegmentation | sitk.Image | None, modality: str, *, known: bool
     ) -> GlandSegmentation:
+        if given is not None:
+            _check_given_mask(given if isinstance(given, sitk.Image) else given.mask, image, modality)
         if isinstance(given, GlandSegmentation):
             return given
         if given is not None:
@@ -224,6 +235,7 @@ class _Run:
                 return RigidAlignment(transform, "initial", rotation_deg(transform))
             if self.method.rigid == "centroid":
                 return align_centroids(mr_gland.mask, trus_gland.mask, initial)
+            _check_near(mr_gland, trus_gland, initial)
             options = {"settings": self.settings.rigid, "seed": self.settings.seed}
             return align_rigid(mr_gland.mask, trus_gland.mask, initial, **options)  # type: ignore[arg-type]
 
@@ -261,6 +273,35 @@ class _Run:
             "system": platform.platform(),
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
+
+
+def _check_correspondence(mr_landmarks: Landmarks | None, trus_landmarks: Landmarks | None) -> None:
+    if mr_landmarks is None or trus_landmarks is None or len(mr_landmarks) == len(trus_landmarks):
+        return
+    raise InputError(
+        f"There are {len(mr_landmarks)} landmarks in the MR but {len(trus_landmarks)} in the TRUS; give the "
+        "same ones in both."
+    )
+
+
+def _check_given_mask(mask: sitk.Image, image: sitk.Image, modality: str) -> None:
+    if not Grid.of(mask).same_as(Grid.of(image)):
+        raise InputError(
+            f"The mask of the {modality} lies on another grid than its image; resample it first."
+        )
+    if not np.any(sitk.GetArrayViewFromImage(mask)):
+        raise InputError(f"The mask of the {modality} is empty; draw the prostate gland in it.")
+
+
+def _check_near(mr_gland: GlandSegmentation, trus_gland: GlandSegmentation, initial: sitk.Transform) -> None:
+    """Glands that lie apart give ANTs nothing to follow, and a grid around both that may fill the memory."""
+    start_mm = initial.TransformPoint(mask_centroid_mm(trus_gland.mask).tolist())
+    gap_mm = float(np.linalg.norm(np.array(start_mm) - mask_centroid_mm(mr_gland.mask)))
+    if gap_mm > _MAX_GAP_MM:
+        raise InputError(
+            f"The glands lie {gap_mm:.0f} mm apart in the initial position, too far to be aligned; use "
+            "--initial gland."
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -142,6 +142,6 @@ def scaled_rotation(rigid: sitk.Euler3DTransform, factor: float) -> sitk.Euler3D
 
 def _overlap(pair: MaskPair, transform: sitk.Transform) -> float:
     """Soft Dice of the two masks with the moving one resampled by `transform`."""
-    moved = sitk.GetArrayViewFromImage(resample(pair.moving, pair.grid, transform))
+    moved = sitk.GetArrayFromImage(resample(pair.moving, pair.grid, transform))
     fixed = sitk.GetArrayViewFromImage(pair.fixed)
     return float(2 * np.minimum(moved, fixed).sum() / (moved.sum() + fixed.sum()))

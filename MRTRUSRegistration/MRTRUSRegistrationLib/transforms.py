@@ -12,7 +12,9 @@ from .errors import RegistrationError
 from .geometry import Grid
 
 _INVERSE_TOLERANCE_MM = 1e-4
-_INVERSE_ITERATIONS = 200
+_INVERSE_ITERATIONS = 50
+_STEP_HALVINGS = 8
+_DIFFERENCE_MM = 1e-3
 
 
 def displacement_mm(displacement_vox: np.ndarray, grid: Grid) -> np.ndarray:
@@ -69,26 +71,44 @@ def inverse_points_mm(
 ) -> np.ndarray:
     """Carry (n, 3) LPS points from MR space to TRUS space: the inverse of `compose(rigid, deformation)`.
 
-    The field is inverted by fixed-point iteration, damped where it does not contract; `RegistrationError`
-    where no point is found to 1e-4 mm, which only a folded field causes.
+    The field is inverted by Newton's method, which also converges where the field turns or stretches too much
+    for fixed-point iteration; `RegistrationError` where no point is found to 1e-4 mm, which only a folded
+    field causes.
     """
     undone = transform_points_mm(rigid.GetInverse(), points_mm)
     if deformation is None or len(undone) == 0:
         return undone
     found = undone.copy()
-    step = 1.0
-    error = _gap(deformation, found, undone)
     for _ in range(_INVERSE_ITERATIONS):
+        error = _gap(deformation, found, undone)
         if np.abs(error).max() < _INVERSE_TOLERANCE_MM:
             return found
-        candidate = found - step * error
-        candidate_error = _gap(deformation, candidate, undone)
-        if np.abs(candidate_error).max() < np.abs(error).max():
-            found, error = candidate, candidate_error
-        else:
-            step = max(step / 2, 0.05)
-            found, error = candidate, candidate_error
+        found = _newton_step(deformation, found, error, undone)
     raise RegistrationError("The deformation cannot be inverted at a landmark, because it folds there.")
+
+
+def _newton_step(
+    deformation: sitk.Transform, points_mm: np.ndarray, error_mm: np.ndarray, target_mm: np.ndarray
+) -> np.ndarray:
+    """A Newton step for every point, halved until it brings that point's image nearer to its target."""
+    inverse = np.linalg.pinv(_jacobians(deformation, points_mm))
+    step = (inverse @ error_mm[..., None])[..., 0]
+    least = np.linalg.norm(error_mm, axis=1)
+    for _ in range(_STEP_HALVINGS):
+        worse = np.linalg.norm(_gap(deformation, points_mm - step, target_mm), axis=1) >= least
+        if not worse.any():
+            break
+        step[worse] /= 2
+    return points_mm - step
+
+
+def _jacobians(transform: sitk.Transform, points_mm: np.ndarray) -> np.ndarray:
+    """(n, 3, 3) derivatives of a transform at (n, 3) points, by central differences."""
+    columns = [
+        transform_points_mm(transform, points_mm + offset) - transform_points_mm(transform, points_mm - offset)
+        for offset in np.eye(3) * _DIFFERENCE_MM
+    ]
+    return np.stack(columns, axis=-1) / (2 * _DIFFERENCE_MM)
 
 
 def _gap(deformation: sitk.Transform, points_mm: np.ndarray, target_mm: np.ndarray) -> np.ndarray:

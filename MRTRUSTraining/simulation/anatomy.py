@@ -7,7 +7,7 @@ are (N, 3) tensors in the anatomical gland frame: x left, y posterior, z superio
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import torch
@@ -92,7 +92,7 @@ class Gland:
         return self._unit_distance(points_mm / self.scale_mm) * self.scale_mm
 
     def _unit_distance(self, unit: torch.Tensor) -> torch.Tensor:
-        """Signed distance for a gland of half-width one: a tapered superellipsoid with an irregular surface."""
+        """Signed distance for a gland of half-width one: a tapered superellipsoid with bumps."""
         shape = self.parameters
         x, y, z = unit.unbind(1)
         height = z / shape.half_height
@@ -105,13 +105,21 @@ class Gland:
         flat = (scaled_x.abs() ** power + scaled_y.abs() ** power + 1e-9) ** (2 / power)
         level = (flat + height**2).sqrt().clamp_min(1e-4)
         slope = (scaled_x / half_x) ** 2 + (scaled_y / half_y) ** 2 + (height / shape.half_height) ** 2
-        bumps = shape.irregularity * (self._rough(unit) + 0.4 * self._fine(unit))
-        body = (level - 1 + bumps) * level / slope.sqrt().clamp_min(1e-4)
+        body = (level - 1 + self._bumps(unit, level)) * level / slope.sqrt().clamp_min(1e-4)
         if shape.median_lobe_radius <= 0:
             return body
         centre = (0.0, -0.15 * shape.half_depth, 0.92 * shape.half_height)
         lobe = (unit - unit.new_tensor(centre)).norm(dim=1) - shape.median_lobe_radius
         return smooth_minimum(body, lobe, 0.3)
+
+    def _bumps(self, unit: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """(N,) unevenness of the surface; only evaluated near it, for speed, and faded out towards there."""
+        bumps = torch.zeros_like(level)
+        near = ((level - 1).abs() < 0.4).nonzero()[:, 0]
+        uneven = self._rough(unit[near]) + 0.4 * self._fine(unit[near])
+        fade = ((0.4 - (level[near] - 1).abs()) / 0.15).clamp(0, 1)
+        bumps[near] = self.parameters.irregularity * fade * uneven
+        return bumps
 
     def _zone_level(self, unit: torch.Tensor) -> torch.Tensor:
         """A level function whose sublevel sets are the two lobes of the transition zone."""
@@ -134,8 +142,8 @@ class Gland:
         """(N,) signed distance to the anterior fibromuscular stroma."""
         width, depth, height = self.half_mm
         centre = (0.0, -0.98 * depth, 0.05 * height)
-        apron = ellipsoid_distance(points_mm, centre, (0.5 * width, 0.3 * depth, 0.75 * height))
-        return torch.maximum(apron, gland_mm)
+        apron = ellipsoid_distance(points_mm, centre, (0.55 * width, 0.22 * depth, 0.75 * height))
+        return torch.maximum(apron + 1.2 * self._fine(points_mm / 12), gland_mm)
 
     def urethra_y_mm(self, z_mm: torch.Tensor) -> torch.Tensor:
         """Where the urethra runs: bent backwards at the verumontanum."""
@@ -171,7 +179,9 @@ class Anatomy:
 
     def labels(self, points_mm: torch.Tensor) -> dict[str, torch.Tensor]:
         """The truth at (N, 3) points: one (N,) boolean tensor for each of `LABELS`."""
-        result = {name: torch.zeros(len(points_mm), dtype=torch.bool, device=points_mm.device) for name in LABELS}
+        result = {
+            name: torch.zeros(len(points_mm), dtype=torch.bool, device=points_mm.device) for name in LABELS
+        }
         gland_mm = self.gland.distance(points_mm)
         result["gland"] = gland_mm < 0
         result["seminal_vesicles"] = (self._vesicle_distance(points_mm) < 0) & (gland_mm >= 0)
@@ -203,25 +213,29 @@ class Anatomy:
         return inside
 
     def inclusion_distance(self, points_mm: torch.Tensor, inclusion: Ellipsoid) -> torch.Tensor:
-        """(N,) signed distance to a lesion, nodule, cyst or calcification with its slightly uneven surface."""
+        """(N,) signed distance to a lesion, nodule, cyst or calcification; its surface is slightly uneven."""
         smooth = ellipsoid_distance(points_mm, inclusion.centre_mm, inclusion.radii_mm)
         return smooth + 0.1 * min(inclusion.radii_mm) * self._crumbs(points_mm)
 
     # ---- layers, painted in order
 
-    def outer_layers(self, points_mm: torch.Tensor, gland_mm: torch.Tensor, *, rectum: bool) -> Iterator[Layer]:
+    def outer_layers(
+        self, points_mm: torch.Tensor, gland_mm: torch.Tensor, *, rectum: bool
+    ) -> Iterator[Layer]:
         """(tissue, signed distance) of what lies around the gland, from the background to the front.
 
         Without `rectum` the rectum is left out: in TRUS the probe fills it.
         """
-        yield from self._pelvic_wall(points_mm)
-        yield from self._levator(points_mm)
+        uneven = self._bumps(points_mm)
+        yield "plexus", self._veins(points_mm, gland_mm, uneven)
+        yield from self._pelvic_wall(points_mm, uneven)
+        yield from self._levator(points_mm, uneven)
         if rectum:
-            yield from self._rectum(points_mm)
-        yield from self._bladder(points_mm)
+            yield from self._rectum(points_mm, uneven)
+        yield from self._bladder(points_mm, uneven)
         yield from self._below_apex(points_mm)
         yield "vesicle", self._vesicle_distance(points_mm)
-        yield "plexus", torch.maximum(gland_mm - 3.5, points_mm[:, 1] - 0.3 * self.gland.half_mm[1])
+        yield "plexus", self._bundles(points_mm, gland_mm)
 
     def inner_layers(self, points_mm: torch.Tensor, gland_mm: torch.Tensor) -> Iterator[Layer]:
         """(tissue, signed distance) of what lies inside the gland; points well outside may be left out."""
@@ -246,18 +260,34 @@ class Anatomy:
         axis_mm = self.gland.urethra_axis_distance(points_mm)
         radius = self.parameters.gland.urethra_radius_mm
         yield "urethra", torch.maximum(axis_mm - radius, gland_mm)
-        yield "verumontanum", torch.maximum(axis_mm - 0.45 * radius, gland_mm)
+        colliculus = torch.maximum(axis_mm - 0.6 * radius, points_mm[:, 2].abs() - 5.0)
+        yield "verumontanum", torch.maximum(colliculus, gland_mm)
 
-    def _pelvic_wall(self, points_mm: torch.Tensor) -> Iterator[Layer]:
+    def _veins(self, points_mm: torch.Tensor, gland_mm: torch.Tensor, uneven: torch.Tensor) -> torch.Tensor:
+        """Dorsal venous complex and fascia: thick in front of the gland, thin at its sides."""
+        _, depth, _ = self.gland.half_mm
+        front = torch.sigmoid((-points_mm[:, 1] - 0.4 * depth) / 5)
+        reach = 2.5 + 7 * front * (1 - (points_mm[:, 0] / 40).abs()).clamp_min(0) + uneven
+        return torch.maximum(gland_mm - reach, points_mm[:, 1] - 0.4 * depth)
+
+    def _bundles(self, points_mm: torch.Tensor, gland_mm: torch.Tensor) -> torch.Tensor:
+        """Neurovascular bundles: at five and seven o'clock along the gland."""
+        width, depth, height = self.gland.half_mm
+        x, y, z = points_mm.unbind(1)
+        axis = torch.hypot(x.abs() - 0.72 * width, y - 0.85 * depth - self.parameters.gland.shear * z)
+        return torch.maximum(torch.maximum(axis - 4.0, 0.5 - gland_mm), z.abs() - height)
+
+    def _pelvic_wall(self, points_mm: torch.Tensor, uneven: torch.Tensor) -> Iterator[Layer]:
         around: SurroundingParameters = self.parameters.surroundings
         width, depth, _ = self.gland.half_mm
         x, y, z = points_mm.unbind(1)
-        wavy = 1.5 * self._bumps(points_mm)
-        inner = max(width, 22.0) + around.obturator_gap_mm + 0.3 * y + wavy
-        outer = inner + around.obturator_thickness_mm
-        lateral = torch.maximum(inner - x.abs(), x.abs() - outer)
-        yield "marrow", torch.maximum(outer + 2.0 - x.abs(), y - 18)
-        yield "muscle", torch.maximum(lateral, torch.maximum(y - 26 - 0.2 * z, -y - 34))
+        wavy = 1.5 * uneven
+        half = around.obturator_thickness_mm / 2
+        middle = max(width, 22.0) + around.obturator_gap_mm + half + 0.38 * y + wavy
+        yield "marrow", torch.maximum(middle + half + 2.0 - x.abs(), y - 14 + wavy)
+        across, along = (x.abs() - middle) / half, (y + 4 - 0.3 * z) / 33
+        level = torch.hypot(across, along.abs() ** 1.5)
+        yield "muscle", (level - 1) * half
         front = -depth - around.pubis_gap_mm
         for side in (-1, 1):
             centre = (side * 18.0, front - 11.0, -4.0)
@@ -266,34 +296,38 @@ class Anatomy:
             yield "marrow", bone + 1.8
         yield "muscle", ellipsoid_distance(points_mm, (0.0, front - 9.0, -4.0), (3.0, 9.0, 17.0))
 
-    def _levator(self, points_mm: torch.Tensor) -> Iterator[Layer]:
+    def _levator(self, points_mm: torch.Tensor, uneven: torch.Tensor) -> Iterator[Layer]:
         around = self.parameters.surroundings
         width, depth, height = self.gland.half_mm
         x, y, z = points_mm.unbind(1)
-        half = (0.9 * width + around.levator_gap_mm + 0.3 * z + self._bumps(points_mm)).clamp_min(11.0)
-        back = depth + 2 * around.rectum_radius_mm + 4
+        half = (0.85 * width + around.levator_gap_mm + 0.35 * z + 1.5 * uneven).clamp_min(10.0)
+        back = depth + 1.8 * around.rectum_radius_mm + 4 - 0.15 * z
         level = torch.hypot(x / half, (y - 0.3 * depth) / back)
-        sheet = (level - 1).abs() * half - around.levator_thickness_mm / 2
+        thickness = around.levator_thickness_mm * (1 + 0.25 * uneven)
+        sheet = (level - 1).abs() * half - thickness / 2
         yield "muscle", torch.maximum(sheet, torch.maximum(-y - 0.5 * depth, z - 0.7 * height))
+        # The raphe that runs from the anal canal back to the coccyx.
+        raphe = x.abs() - 2.0 - 0.03 * (y - back).clamp_min(0) ** 1.3 - 0.5 * uneven
+        yield "muscle", torch.maximum(torch.maximum(raphe, back - y), z + 0.2 * height)
 
-    def _rectum(self, points_mm: torch.Tensor) -> Iterator[Layer]:
+    def _rectum(self, points_mm: torch.Tensor, uneven: torch.Tensor) -> Iterator[Layer]:
         around = self.parameters.surroundings
         _, depth, height = self.gland.half_mm
         x, y, z = points_mm.unbind(1)
-        radius = around.rectum_radius_mm * (1 - 0.35 * torch.sigmoid(-(z + height + 4) / 3)) + 0.8 * self._bumps(
-            points_mm
-        )
+        narrow = 1 - 0.35 * torch.sigmoid(-(z + height + 4) / 3)
+        radius = around.rectum_radius_mm * narrow + 0.8 * uneven
         front = depth + around.rectum_gap_mm + self.parameters.gland.shear * z
-        axis_y = front + around.rectum_radius_mm + 0.008 * z.clamp_min(0) ** 2 + 0.3 * (-z - height).clamp_min(0)
+        bend = 0.008 * z.clamp_min(0) ** 2 + 0.3 * (-z - height).clamp_min(0)
+        axis_y = front + around.rectum_radius_mm + bend
         across = torch.hypot(x / around.rectum_width, y - axis_y)
         yield "rectal_wall", across - radius
         yield f"rectum_{around.rectum_content}", across - radius + 3.5
 
-    def _bladder(self, points_mm: torch.Tensor) -> Iterator[Layer]:
+    def _bladder(self, points_mm: torch.Tensor, uneven: torch.Tensor) -> Iterator[Layer]:
         around = self.parameters.surroundings
         height = self.gland.half_mm[2]
         centre = (0.0, -7.0, 0.92 * height + 0.85 * around.bladder_radii_mm[2])
-        outside = ellipsoid_distance(points_mm, centre, around.bladder_radii_mm) + self._bumps(points_mm)
+        outside = ellipsoid_distance(points_mm, centre, around.bladder_radii_mm) + uneven
         yield "bladder_wall", outside
         yield "urine", outside + around.bladder_wall_mm
 
@@ -321,7 +355,7 @@ class Anatomy:
 
 
 def paint(
-    anatomy: Anatomy, points_mm: torch.Tensor, table: dict[str, tuple[float, ...]], *, rectum: bool
+    anatomy: Anatomy, points_mm: torch.Tensor, table: Mapping[str, tuple[float, ...]], *, rectum: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tissue properties at (N, 3) points: (N, C) from `table` (tissue to C values), and the gland's distance.
 

@@ -1,7 +1,7 @@
 """From the TRUS anatomical frame to the undeformed gland: rotation, probe dent and smooth residual.
 
-A TRUS point p corresponds to the gland-frame point R (p + d(p)). `d` is a diffeomorphism's displacement, sampled
-on a grid and interpolated linearly, exactly as ITK's displacement field transform evaluates it.
+A TRUS point p corresponds to the gland-frame point R (p + d(p)). `d` is a diffeomorphism's displacement,
+sampled on a grid and interpolated linearly, exactly as ITK's displacement field transform evaluates it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def dent_velocity(points_mm: torch.Tensor, parameters: DeformationParameters) ->
     return torch.stack([along_x, along_y, torch.zeros_like(x)], dim=-1)
 
 
-def residual_velocity(grid: FieldGrid, parameters: DeformationParameters, device: torch.device) -> torch.Tensor:
+def residual_velocity(
+    grid: FieldGrid, parameters: DeformationParameters, device: torch.device
+) -> torch.Tensor:
     """(z, y, x, 3) smooth random velocity: the curl of random potentials plus a share that compresses."""
     shape = grid.size_vox[::-1]
     total = torch.zeros((*shape, 3), device=device)

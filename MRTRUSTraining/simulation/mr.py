@@ -16,7 +16,7 @@ def signal(t2_ms: float, proton_density: float, echo_time_ms: float) -> float:
     return proton_density * math.exp(-echo_time_ms / t2_ms)
 
 
-def _table(parameters: MrParameters) -> dict[str, tuple[float, ...]]:
+def _table(parameters: MrParameters) -> dict[str, tuple[float, float, float]]:
     """Tissue to (signal, fine texture, coarse texture)."""
     table = {}
     for tissue, (t2_ms, density, fine, coarse) in parameters.tissues.items():

@@ -16,7 +16,7 @@ def blur_axis(
 ) -> torch.Tensor:
     """Gaussian blur of a (D, H, W) tensor along one axis.
 
-    The kernel sums to one, or has unit energy when not `normalised` (which keeps the variance of white noise).
+    The kernel sums to one, or has unit energy when not `normalised`: that keeps white noise's variance.
     """
     if sigma_vox < 0.05:
         return volume

@@ -97,6 +97,7 @@ class DeformationParameters:
     compressibility: float
     strength: float
     field_spacing_mm: float
+    field_centre_mm: Vector
     seed: int
 
 
@@ -105,8 +106,8 @@ class MrParameters:
     """One T2-weighted acquisition. `tissues` maps a tissue to its T2 (ms), proton density and textures.
 
     With `random_contrast` the tissue signals are those of `random_signals` instead of physics.
-    `tilt_deg` turns the header about the patient's axes; `centre_mm` is where the gland frame's origin lies in
-    the MR world and `offset_mm` where it lies from the middle of the volume.
+    `tilt_deg` turns the header about the patient's axes; `centre_mm` is where the gland frame's origin lies
+    in the MR world and `offset_mm` where it lies from the middle of the volume.
     """
 
     field_t: float
@@ -192,8 +193,11 @@ class CaseParameters:
     def from_json(cls, text: str) -> CaseParameters:
         """The inverse of `to_json`; `InputError` when the text is not a valid case."""
         try:
-            parameters = _build(cls, json.loads(text))
-        except (ValueError, TypeError, KeyError) as error:
+            content = json.loads(text)
+            # The names of the label channels stand in the file for its readers only.
+            content.pop("labels", None)
+            parameters = _build(cls, content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"This is not a simulated case's parameter file: {error}.") from error
         validate(parameters)
         return parameters
@@ -226,7 +230,12 @@ def validate(parameters: CaseParameters) -> None:
     _require(gland.volume_ml > 0, f"a gland of {gland.volume_ml} ml is impossible")
     inside = 0 < gland.transition_zone_ml < gland.volume_ml
     _require(inside, f"a transition zone of {gland.transition_zone_ml} ml does not fit its gland")
-    for inclusion in (*parameters.nodules, *parameters.cysts, *parameters.calcifications, *parameters.lesions):
+    for inclusion in (
+        *parameters.nodules,
+        *parameters.cysts,
+        *parameters.calcifications,
+        *parameters.lesions,
+    ):
         _require(min(inclusion.radii_mm) > 0, f"a radius of {min(inclusion.radii_mm)} mm is not positive")
     room = zone_volumes_ml(gland)
     for lesion in parameters.lesions:

@@ -1,7 +1,7 @@
 """The TRUS side: log-compressed speckle of a side-fire probe, in probe coordinates, then scan-converted.
 
-Probe coordinates: r from the probe's axis, θ about it (0 looks anterior, positive to the patient's left), z along
-it. Arrays in these coordinates have axes (z, θ, r).
+Probe coordinates: r from the probe's axis, θ about it (0 looks anterior, positive to the patient's left), z
+along it. Arrays in these coordinates have axes (z, θ, r).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def render_trus(
     beams = Beams.of(parameters, spacing_mm)
     echo_db, loss_db, gland_mm = _tissue(anatomy, deformed, beams, parameters, device)
     envelope = speckle(echo_db, beams, parameters)
-    envelope = envelope + _capsule_echo(gland_mm, beams, parameters)
+    envelope = envelope + capsule_echo(gland_mm, beams, parameters)
     level_db = 20 * torch.log10(envelope.clamp_min(1e-6)) - loss_db + _gain_db(beams, parameters, device)
     level_db = _with_ring_down(level_db, beams, parameters)
     grey = compress(_with_noise_floor(level_db, parameters), parameters)
@@ -124,8 +124,8 @@ def _lay_rectal_wall(
 def speckle(echo_db: torch.Tensor, beams: Beams, parameters: TrusParameters) -> torch.Tensor:
     """(z, θ, r) envelope of fully developed speckle for an echogenicity map.
 
-    White complex scatterers, weighted by the tissue, convolved with a point spread that is fixed along the beam
-    and across frames, and widens along z with depth. With uniform tissue the envelope is Rayleigh.
+    White complex scatterers, weighted by the tissue, convolved with a point spread that is fixed along the
+    beam and across frames, and widens along z with depth. With uniform tissue the envelope is Rayleigh.
     """
     device = echo_db.device
     noise = torch.randn((2, *beams.count), generator=generator(parameters.seed)).to(device)
@@ -148,7 +148,7 @@ def speckle(echo_db: torch.Tensor, beams: Beams, parameters: TrusParameters) -> 
     return (power / (2 * variance)).sqrt()
 
 
-def _capsule_echo(gland_mm: torch.Tensor, beams: Beams, parameters: TrusParameters) -> torch.Tensor:
+def capsule_echo(gland_mm: torch.Tensor, beams: Beams, parameters: TrusParameters) -> torch.Tensor:
     """Mirror-like echo of the capsule: strongest where its normal lies along the beam."""
     along = torch.gradient(gland_mm, spacing=beams.step[2], dim=2)[0].abs().clamp(0, 1)
     shell = torch.exp(-0.5 * (gland_mm / 0.5) ** 2)
@@ -173,7 +173,7 @@ def _with_ring_down(level_db: torch.Tensor, beams: Beams, parameters: TrusParame
     """Add the transducer's own reverberation, which fades within a few millimetres."""
     depth = beams.axis(2, level_db.device) - parameters.probe_radius_mm
     fading = parameters.ring_down_db - 12 * depth / parameters.ring_down_mm
-    bands = fading + 5 * torch.cos(2 * torch.pi * depth / (0.6 * parameters.ring_down_mm))
+    bands = fading + 4 * torch.cos(2 * torch.pi * depth / (0.6 * parameters.ring_down_mm))
     return 10 * torch.log10(10 ** (level_db / 10) + 10 ** (bands / 10))
 
 

@@ -1,0 +1,5 @@
+"""`python -m MRTRUSRegistrationLib` is the command `mrtrus`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,62 @@
+"""From SimpleITK's LPS millimetres to MRML's RAS millimetres."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+import vtk
+
+from ..geometry import Grid
+
+# The signs of the axes that differ between LPS and RAS; the same both ways.
+FLIP = np.array([-1.0, -1.0, 1.0])
+
+
+def points_ras(points_lps_mm: np.ndarray) -> np.ndarray:
+    """Points or displacements (…, 3) from LPS to RAS, or back."""
+    return np.asarray(points_lps_mm, float) * FLIP
+
+
+def right_handed(image: sitk.Image) -> sitk.Image:
+    """The same voxels in the same places, with the last index axis reversed where the axes are left-handed.
+
+    Slicer does this when it reads such a volume; done beforehand, saving a scene changes no node's indices.
+    """
+    return image if np.linalg.det(Grid.of(image).axes) > 0 else image[:, :, ::-1]
+
+
+def index_to_ras(image: sitk.Image) -> np.ndarray:
+    """4×4 matrix from index (i, j, k, 1) to RAS millimetres."""
+    return np.diag([*FLIP, 1.0]) @ Grid.of(image).index_to_point
+
+
+def linear_matrix_ras(transform: sitk.Transform) -> np.ndarray:
+    """4×4 RAS matrix of a linear SimpleITK transform of any class, composites included.
+
+    `ValueError` unless the transform says that it is linear.
+    """
+    if not transform.IsLinear():
+        raise ValueError(f"A {transform.GetName()} is not linear and has no matrix.")
+    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    columns = [np.array(transform.TransformPoint(axis)) - origin for axis in np.eye(3).tolist()]
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.column_stack(columns) * np.outer(FLIP, FLIP)
+    matrix[:3, 3] = points_ras(origin)
+    return matrix
+
+
+def vtk_matrix(matrix: np.ndarray) -> vtk.vtkMatrix4x4:
+    """A VTK matrix from a 4×4 array."""
+    converted = vtk.vtkMatrix4x4()
+    converted.DeepCopy(np.asarray(matrix, float).ravel().tolist())
+    return converted
+
+
+def fill_vtk_image(target: vtk.vtkImageData, image: sitk.Image) -> None:
+    """Copy the voxels of `image`, and nothing of its geometry, into `target`."""
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    components = image.GetNumberOfComponentsPerPixel()
+    array = sitk.GetArrayViewFromImage(image).reshape(-1, components)
+    target.SetDimensions(image.GetSize())
+    target.GetPointData().SetScalars(numpy_to_vtk(array, deep=True))

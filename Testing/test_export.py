@@ -1,0 +1,211 @@
+"""Exported models: the card, both files, and what comes out of them."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.models import InstalledModel, file_sha256, find_model, load_network, read_card
+from MRTRUSTraining.export import export_registration, export_segmentation, load_best
+from MRTRUSTraining.networks.cmsa import CMSANet
+from MRTRUSTraining.networks.vnet import GlandProbability, VNet
+from MRTRUSTraining.registration_training import RegistrationSettings
+from MRTRUSTraining.segmentation_training import SegmentationSettings
+
+DATA = ({"name": "analytic", "pairs": 3, "licence": "none"},)
+SEGMENTATION = SegmentationSettings(
+    "TRUS", widths=(4, 8, 8, 8, 8), training_vox=(32, 48, 32), window_vox=(64, 48, 32)
+)
+REGISTRATION = RegistrationSettings(grid_vox=(48, 32, 32), integration_steps=5)
+COMMAND = "mrtrus-train test"
+
+
+def trained(folder: Path, network: torch.nn.Module, figures: dict[str, float]) -> torch.nn.Module:
+    """Weights as the training loop leaves them in a run folder."""
+    folder.mkdir()
+    record = {"network": network.state_dict(), "step": 40, "figures": {"score": 1.0, **figures}}
+    torch.save(record, folder / "best.pt")
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, InstalledModel]:
+    folder = tmp_path_factory.mktemp("segmenter")
+    torch.manual_seed(0)
+    network = trained(folder / "run", VNet(SEGMENTATION.widths, SEGMENTATION.dropout), {"dsc": 0.87654})
+    card_path = export_segmentation(
+        folder / "run", SEGMENTATION, folder / "models", training_data=DATA, command=COMMAND
+    )
+    return GlandProbability(network).eval(), InstalledModel(read_card(card_path), card_path)
+
+
+@pytest.fixture(scope="module")
+def registrator(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, InstalledModel]:
+    folder = tmp_path_factory.mktemp("registrator")
+    torch.manual_seed(0)
+    network = CMSANet(integration_steps=5)
+    torch.nn.init.normal_(network.flow.weight, std=0.1)
+    trained(folder / "run", network, {"tre_rms_mm": 5.4321, "dsc": 0.9})
+    card_path = export_registration(
+        folder / "run", REGISTRATION, folder / "models", training_data=DATA, command=COMMAND
+    )
+    return network, InstalledModel(read_card(card_path), card_path)
+
+
+def inputs(count: int, size: tuple[int, int, int]) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(3)
+    return tuple(torch.rand(1, 1, *size, generator=generator) for _ in range(count))
+
+
+def run_program(model: InstalledModel, given: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.load(model.file_path.with_suffix(".pt2")).module()
+    return program(*given).detach()
+
+
+@pytest.mark.slow
+def test_segmenter_survives_half_precision_and_another_size(
+    segmenter: tuple[torch.nn.Module, InstalledModel],
+) -> None:
+    network, model = segmenter
+    assert model.intact
+    loaded = load_network(model, "cpu")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    for size in ((32, 48, 32), (48, 48, 80)):
+        given = inputs(1, size)
+        with torch.inference_mode():
+            expected = network(*given)
+            # Half precision keeps eleven bits of a weight: half a per cent of probability at most.
+            torch.testing.assert_close(loaded(*given), expected, atol=5e-3, rtol=0)
+        assert expected.std() > 1e-3
+
+
+@pytest.mark.slow
+def test_registrator_survives_half_precision(registrator: tuple[torch.nn.Module, InstalledModel]) -> None:
+    network, model = registrator
+    given = inputs(2, (32, 32, 48))
+    with torch.inference_mode():
+        expected = network(*given)
+        found = load_network(model, "cpu")(*given)
+    assert expected.abs().max() > 0.5
+    # A thousandth of the displacement.
+    assert (found - expected).abs().max() < 2e-3 * expected.abs().max()
+
+
+@pytest.mark.slow
+def test_scripts_with_rounded_weights_are_the_eager_network(
+    segmenter: tuple[torch.nn.Module, InstalledModel], registrator: tuple[torch.nn.Module, InstalledModel]
+) -> None:
+    """Only the rounding of the weights separates the shipped file from the trained network."""
+    rounded_vnet = GlandProbability(VNet(SEGMENTATION.widths)).eval()
+    rounded_cmsa = CMSANet(integration_steps=5).eval()
+    given_to = ((rounded_vnet, segmenter, 1), (rounded_cmsa, registrator, 2))
+    for rounded, (original, model), count in given_to:
+        rounded.load_state_dict({k: v.half().float() for k, v in original.state_dict().items()})
+        given = inputs(count, (32, 32, 48))
+        with torch.inference_mode():
+            found = load_network(model, "cpu")(*given)
+            torch.testing.assert_close(found, rounded(*given), atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_exported_programs_are_the_trained_networks(
+    segmenter: tuple[torch.nn.Module, InstalledModel], registrator: tuple[torch.nn.Module, InstalledModel]
+) -> None:
+    """The .pt2 keeps single precision; its input has the size of the export."""
+    for (network, model), given in (
+        (segmenter, inputs(1, (32, 48, 32))),
+        (registrator, inputs(2, (32, 32, 48))),
+    ):
+        with torch.inference_mode():
+            expected = network(*given)
+        torch.testing.assert_close(run_program(model, given), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_half_precision_halves_the_file(segmenter: tuple[torch.nn.Module, InstalledModel]) -> None:
+    network, model = segmenter
+    script, program = model.file_path.stat().st_size, model.file_path.with_suffix(".pt2").stat().st_size
+    parameters = sum(p.numel() for p in network.parameters())
+    assert script < 2 * parameters + 60_000
+    assert program > 4 * parameters
+
+
+@pytest.mark.slow
+def test_card_says_what_drives_the_segmenter(segmenter: tuple[torch.nn.Module, InstalledModel]) -> None:
+    network, model = segmenter
+    card = model.card
+    assert (card.name, card.task, card.modality, card.file) == (
+        "vnet-trus",
+        "segmentation",
+        "TRUS",
+        "vnet-trus.pt",
+    )
+    assert card.preprocessing == SEGMENTATION.preprocessing
+    assert card.grid_vox == (64, 48, 32)
+    assert card.sha256 == file_sha256(model.file_path)
+    assert card.architecture["parameters"] == sum(p.numel() for p in network.parameters())
+    assert card.training_data == DATA
+    assert card.figures[0]["dsc"] == 0.8765
+    assert "score" not in card.figures[0]
+    assert card.provenance["step"] == 40
+    assert card.provenance["command"] == COMMAND
+
+
+@pytest.mark.slow
+def test_card_says_what_drives_the_registrator(registrator: tuple[torch.nn.Module, InstalledModel]) -> None:
+    _, model = registrator
+    card = model.card
+    assert (card.name, card.task, card.modality) == ("cmsa", "registration", "MR-TRUS")
+    assert card.grid_vox == (48, 32, 32)
+    assert card.settings == {"intensity_floor": 0.5}
+    assert card.architecture == {"name": "CMSANet", "parameters": 412_411, "integration_steps": 5}
+    assert card.figures[0]["tre_rms_mm"] == 5.4321
+    found = find_model(task="registration", modality="MR-TRUS", name="cmsa", extra=model.card_path.parent)
+    assert found.card == card
+
+
+@pytest.mark.slow
+def test_a_changed_file_is_refused(
+    registrator: tuple[torch.nn.Module, InstalledModel], tmp_path: Path
+) -> None:
+    _, model = registrator
+    content = bytearray(model.file_path.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "cmsa.pt").write_bytes(content)
+    (tmp_path / "cmsa.json").write_text(model.card_path.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(InputError, match="checksum"):
+        load_network(InstalledModel(model.card, tmp_path / "cmsa.json"), "cpu")
+
+
+@pytest.mark.slow
+def test_card_is_json_that_gives_itself_back(registrator: tuple[torch.nn.Module, InstalledModel]) -> None:
+    _, model = registrator
+    text = model.card_path.read_text(encoding="utf-8")
+    assert model.card.to_json() == text
+    assert json.loads(text)["grid_vox"] == [48, 32, 32]
+
+
+def test_loading_the_selected_weights(tmp_path: Path) -> None:
+    network = trained(tmp_path / "run", VNet((2, 2, 4, 4, 4)), {"dsc": 0.5})
+    other = VNet((2, 2, 4, 4, 4))
+    record = load_best(tmp_path / "run", other)
+    assert record["step"] == 40
+    assert not other.training
+    for name, value in network.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[name].numpy(), value.numpy())
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"best\.pt"):
+        load_best(tmp_path, VNet((2, 2, 4, 4, 4)))
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    trained(tmp_path / "run", VNet((2, 2, 4, 4, 4)), {})
+    with pytest.raises(InputError, match="another network"):
+        load_best(tmp_path / "run", VNet((4, 4, 4, 4, 4)))

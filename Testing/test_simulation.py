@@ -1,0 +1,465 @@
+"""The simulator: truth, physics and distributions, at a coarse spacing for speed."""
+
+import dataclasses
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+import SimpleITK as sitk  # noqa: N813
+import torch
+from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.geometry import (
+    Grid,
+    mask_centroid_mm,
+    mask_points_mm,
+    orientation_code,
+    resample_mask,
+)
+
+from MRTRUSTraining.simulation import command, sampling, trus
+from MRTRUSTraining.simulation.anatomy import LABELS, Anatomy, ellipsoid_distance
+from MRTRUSTraining.simulation.cases import mr_grid_of, simulate, write_case
+from MRTRUSTraining.simulation.deformation import FieldGrid, dent_velocity, displacement_field
+from MRTRUSTraining.simulation.mr import signal
+from MRTRUSTraining.simulation.parameters import CaseParameters, Ellipsoid, validate
+from MRTRUSTraining.simulation.sampling import PRESETS, Draw, deformation_of, sample_case, sample_gland
+
+COARSE_MM = 1.6
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def parameters():
+    """A case whose gland lies wholly inside both volumes, with a lesion, a cyst and calcifications."""
+    return sample_case(7, preset="sample", spacing_mm=COARSE_MM)
+
+
+@pytest.fixture(scope="module")
+def case(parameters):
+    return simulate(parameters)
+
+
+def array(image):
+    return sitk.GetArrayFromImage(image)
+
+
+def dice(first, second):
+    first, second = array(first) > 0, array(second) > 0
+    return 2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
+
+
+# ---- sampling apart from applying
+
+
+def test_json_regenerates_the_case_to_the_bit(parameters, case):
+    again = simulate(CaseParameters.from_json(parameters.to_json()))
+    assert again.parameters == parameters
+    assert np.array_equal(array(again.mr), array(case.mr))
+    assert np.array_equal(array(again.trus), array(case.trus))
+    for name in LABELS:
+        assert np.array_equal(array(again.trus_labels[name]), array(case.trus_labels[name]))
+    point = (np.array(parameters.trus.centre_mm) + [3.0, -4.0, 5.0]).tolist()
+    assert again.transform.TransformPoint(point) == case.transform.TransformPoint(point)
+
+
+def test_a_seed_gives_one_case_and_another_seed_another(parameters):
+    assert sample_case(7, preset="sample", spacing_mm=COARSE_MM) == parameters
+    other = sample_case(8, preset="sample", spacing_mm=COARSE_MM)
+    assert other.gland != parameters.gland
+    assert other.trus.seed != parameters.trus.seed
+
+
+def test_gland_volumes_follow_the_published_lognormal():
+    volumes = np.array([sample_gland(Draw(seed), PRESETS["clinical"]).volume_ml for seed in range(3000)])
+    assert volumes.min() >= 15
+    assert volumes.max() <= 150
+    law = scipy.stats.lognorm(s=0.54, scale=math.exp(3.93))
+    kept = volumes[(volumes > 15) & (volumes < 150)]
+    assert abs(np.median(volumes) - 50.9) < 2
+    low, high = law.cdf([15, 150])
+    assert abs(len(kept) / len(volumes) - (high - low)) < 0.01
+    inside = scipy.stats.kstest(kept, lambda v: (law.cdf(v) - low) / (high - low))
+    assert inside.pvalue > 0.01
+
+
+def test_the_transition_zone_grows_with_the_gland_and_the_peripheral_zone_hardly():
+    glands = [sample_gland(Draw(seed), PRESETS["clinical"]) for seed in range(1000)]
+    volume = np.array([gland.volume_ml for gland in glands])
+    zone = np.array([gland.transition_zone_ml for gland in glands])
+    usual = (volume > 30) & (volume < 90)
+    growth = np.polyfit(volume[usual], zone[usual], 1)[0]
+    assert growth > 0.85
+    assert 15 < (volume - zone)[usual].mean() < 25
+
+
+def test_lesions_are_drawn_by_zone_size_and_echo(parameters):
+    zones = sampling.Zones(replace(parameters, lesions=()))
+    draw = Draw(5)
+    lesions = [each for _ in range(500) for each in sampling.sample_lesions(draw, PRESETS["clinical"], zones)]
+    count = len(lesions)
+    assert abs(sum(each.zone == "peripheral" for each in lesions) / count - 0.7) < 0.06
+    assert abs(sum(each.echo_db < -2 for each in lesions) / count - 0.55) < 0.06
+    assert abs(sum(each.echo_db > 1.5 for each in lesions) / count - 0.10) < 0.04
+    assert all(60 <= each.t2_ms <= 125 for each in lesions)
+    centres = torch.tensor([each.centre_mm for each in lesions])
+    assert float(zones.anatomy.gland.distance(centres).max()) < 0
+
+
+# ---- anatomy
+
+
+def test_distance_to_a_sphere_is_exact():
+    points = torch.tensor([[5.0, 1.0, 1.0], [1.0, 1.0, 12.0], [1.0, 2.0, 1.0]])
+    distance = ellipsoid_distance(points, (1.0, 1.0, 1.0), (6.0, 6.0, 6.0))
+    assert distance.tolist() == pytest.approx([-2.0, 5.0, -5.0], abs=1e-4)
+
+
+def test_volumes_of_gland_and_transition_zone_are_those_drawn(parameters):
+    anatomy = Anatomy(parameters, CPU)
+    axis = torch.arange(-45.0, 45.0, 1.2)
+    points = torch.cartesian_prod(axis, axis, axis)
+    gland = anatomy.gland.distance(points)
+    zone = anatomy.gland.transition_distance(points, gland)
+    voxel_ml = 1.2**3 / 1000
+    assert int((gland < 0).sum()) * voxel_ml == pytest.approx(parameters.gland.volume_ml, rel=0.02)
+    drawn = parameters.gland.transition_zone_ml
+    assert int((zone < 0).sum()) * voxel_ml == pytest.approx(drawn, rel=0.03)
+
+
+def test_labels_nest_and_zones_fill_the_gland(case):
+    gland = array(case.mr_labels["gland"]) > 0
+    zones = {name: array(case.mr_labels[name]) > 0 for name in ("transition_zone", "peripheral_zone")}
+    assert not (zones["transition_zone"] & zones["peripheral_zone"]).any()
+    for name in ("urethra", "lesions", "cysts", "calcifications", "apex", "base", *zones):
+        mask = array(case.mr_labels[name]) > 0
+        assert mask.any(), name
+        assert not (mask & ~gland).any(), name
+    assert not (gland & (array(case.mr_labels["seminal_vesicles"]) > 0)).any()
+    filled = np.count_nonzero(zones["transition_zone"] | zones["peripheral_zone"])
+    assert 0.9 < filled / np.count_nonzero(gland) <= 1
+
+
+def test_apex_lies_below_base_and_urethra_between(case):
+    heights = [mask_centroid_mm(case.mr_labels[name])[2] for name in ("apex", "urethra", "base")]
+    assert heights[0] < heights[1] - 8 < heights[2] - 16
+
+
+# ---- deformation and truth
+
+
+def test_the_dent_is_free_of_divergence_and_presses_at_the_probe(parameters):
+    dent = replace(parameters.deformation, dent_mm=6.0, dent_slope=0.0)
+    axis = torch.linspace(-30, 30, 61, dtype=torch.float64)
+    z, y, x = torch.meshgrid(axis[:3], axis, axis, indexing="ij")
+    velocity = dent_velocity(torch.stack([x, y, z], dim=-1), dent)
+    divergence = (
+        torch.gradient(velocity[..., 0], spacing=1.0, dim=2)[0]
+        + torch.gradient(velocity[..., 1], spacing=1.0, dim=1)[0]
+    )
+    assert float(divergence[:, 1:-1, 1:-1].abs().max()) < 0.004
+    at_probe = torch.tensor([[0.0, dent.dent_position_mm, 0.0]])
+    assert dent_velocity(at_probe, dent)[0].tolist() == pytest.approx([0.0, 6.0, 0.0], abs=1e-5)
+
+
+def test_the_field_keeps_folds_volume_and_motion_within_bounds(parameters):
+    deformed = deformation_of(parameters, CPU)
+    points = deformed.grid.points_mm(CPU)
+    anatomy = Anatomy(parameters, CPU)
+    inside = anatomy.gland.distance(deformed(points.reshape(-1, 3))) < 0
+    inside = inside.reshape(points.shape[:3])
+    assert float(deformed.jacobian()[inside].min()) > 0
+    volume_ml = int(inside.sum()) * deformed.grid.spacing_mm**3 / 1000
+    assert volume_ml == pytest.approx(parameters.gland.volume_ml, rel=0.05)
+    motion = deformed.field[inside].norm(dim=1)
+    assert 1 < float(motion.max()) <= sampling.MAXIMUM_MOTION_MM
+
+
+def test_an_excessive_deformation_is_weakened_until_the_bounds_hold(parameters):
+    wild = replace(parameters.deformation, residual_mm=(6.0, 6.0, 9.0), strength=1.0)
+    assert not sampling.within_bounds(*_case_and_map(replace(parameters, deformation=wild)))
+    tamed = sampling.bounded(replace(parameters, deformation=wild))
+    assert tamed.deformation.strength < 1
+    assert sampling.within_bounds(*_case_and_map(tamed))
+
+
+def _case_and_map(parameters):
+    return parameters, deformation_of(parameters, CPU)
+
+
+def test_the_field_ends_with_a_rim_of_zeros(parameters):
+    grid = FieldGrid.around((0, 0, 0), (40, 40, 40), 4.0)
+    field = displacement_field(grid, parameters.deformation, CPU)
+    rim = torch.ones(field.shape[:3], dtype=torch.bool)
+    rim[1:-1, 1:-1, 1:-1] = False
+    assert float(field[rim].abs().max()) < 1e-4
+    assert float(field.abs().max()) > 0.5
+
+
+def test_the_written_transform_is_the_map_that_rendered_the_image(parameters, case):
+    deformed = deformation_of(parameters, CPU)
+    generator = np.random.default_rng(1)
+    local = generator.uniform(-20, 20, (50, 3))
+    expected = deformed(torch.tensor(local, dtype=torch.float32)).numpy() + parameters.mr.centre_mm
+    world = local + np.array(parameters.trus.centre_mm)
+    found = np.array([case.transform.TransformPoint(point) for point in world.tolist()])
+    assert np.abs(found - expected).max() < 1e-3
+    assert np.abs(found - world).max() > 5
+
+
+def test_labels_warped_by_the_transform_meet_the_other_side(case):
+    grid = Grid.of(case.trus)
+    for name, least in (("gland", 0.98), ("transition_zone", 0.96), ("peripheral_zone", 0.94)):
+        warped = resample_mask(case.mr_labels[name], grid, case.transform)
+        assert dice(warped, case.trus_labels[name]) > least, name
+
+
+def test_the_lesion_moves_with_the_transform(case):
+    points = mask_points_mm(case.trus_labels["lesions"])
+    moved = np.array([case.transform.TransformPoint(point) for point in points.tolist()])
+    error = moved.mean(axis=0) - mask_centroid_mm(case.mr_labels["lesions"])
+    assert np.linalg.norm(error) < 0.35
+
+
+# ---- geometry of the files
+
+
+def test_headers_tell_the_truth(parameters, case):
+    assert orientation_code(case.trus.GetDirection()) == "PRS"
+    assert orientation_code(case.mr.GetDirection()) == "PRS"
+    assert np.abs(np.array(case.trus.GetDirection())).max() == 1
+    turn = np.abs(np.reshape(case.mr.GetDirection(), (3, 3))).max(axis=0)
+    assert (turn < 0.99999).any()
+    assert (turn > math.cos(math.radians(15))).all()
+    # The bladder neck is superior and the rectal side posterior in the images themselves.
+    gland = mask_centroid_mm(case.mr_labels["gland"])
+    assert mask_centroid_mm(case.mr_labels["base"])[2] > gland[2]
+    assert mask_centroid_mm(case.mr_labels["seminal_vesicles"])[1] > gland[1]
+
+
+def test_full_resolution_sizes():
+    fine = sample_case(3)
+    assert fine.trus.size_vox == (81, 118, 88)
+    assert mr_grid_of(fine).size_vox == (120, 128, 128)
+    assert mr_grid_of(fine).spacing_mm == (0.8, 0.8, 0.8)
+
+
+def test_the_challenge_layout_round_trip(case, tmp_path):
+    write_case(case, tmp_path, 4)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "mr_images",
+        "mr_labels",
+        "us_images",
+        "us_labels",
+        "transforms",
+        "parameters",
+    }
+    trus_image = sitk.ReadImage(str(tmp_path / "us_images" / "case000004.nii.gz"))
+    assert np.array_equal(array(trus_image), array(case.trus))
+    assert Grid.of(trus_image).same_as(Grid.of(case.trus))
+    mr_image = sitk.ReadImage(str(tmp_path / "mr_images" / "case000004.nii.gz"))
+    assert Grid.of(mr_image).same_as(Grid.of(case.mr))
+    labels = sitk.ReadImage(str(tmp_path / "us_labels" / "case000004.nii.gz"))
+    assert labels.GetSize() == (*case.trus.GetSize(), len(LABELS))
+    assert labels.GetPixelID() == sitk.sitkUInt8
+    assert np.array_equal(array(labels)[0], array(case.trus_labels["gland"]))
+    assert np.array_equal(array(labels)[4], array(case.trus_labels["lesions"]))
+    transform = sitk.ReadTransform(str(tmp_path / "transforms" / "case000004.h5"))
+    point = (np.array(case.parameters.trus.centre_mm) + [5.0, 6.0, -7.0]).tolist()
+    assert transform.TransformPoint(point) == pytest.approx(case.transform.TransformPoint(point), abs=1e-6)
+    text = (tmp_path / "parameters" / "case000004.json").read_text(encoding="utf-8")
+    assert CaseParameters.from_json(text) == case.parameters
+    assert json.loads(text)["labels"] == list(LABELS)
+
+
+# ---- MR
+
+
+def test_relative_signals_match_the_sources():
+    echo_ms = 100.0
+    for t2_ms, expected in ((149, 0.51), (125, 0.45), (97, 0.36)):
+        assert signal(t2_ms, 1.0, echo_ms) == pytest.approx(expected, abs=0.005)
+
+
+def test_rendered_zones_keep_their_signal_ratio(parameters):
+    tissues = dict(parameters.mr.tissues)
+    tissues["peripheral"], tissues["transition"] = (149.0, 1.0, 0.0, 0.0), (97.0, 1.0, 0.0, 0.0)
+    clean = replace(parameters.mr, tissues=tissues, echo_time_ms=100.0, bias_log_sd=0.0, snr=1e5, gamma=1.0)
+    plain = replace(parameters, mr=clean, nodules=(), lesions=(), cysts=(), calcifications=())
+    case = simulate(plain)
+    means = []
+    for name in ("peripheral_zone", "transition_zone"):
+        core = sitk.BinaryErode(case.mr_labels[name], [2, 2, 2])
+        means.append(np.median(array(case.mr)[array(core) > 0]))
+    assert means[0] / means[1] == pytest.approx(math.exp(-100 / 149) / math.exp(-100 / 97), rel=0.04)
+
+
+def test_noise_in_the_mr_follows_the_signal_to_noise_ratio(parameters):
+    quiet, noisy = (
+        array(simulate(replace(parameters, mr=replace(parameters.mr, snr=snr))).mr).astype(float)
+        for snr in (1e5, 10.0)
+    )
+    inside = (quiet > 40) & (quiet < 200)
+    assert 4 < (noisy - quiet)[inside].std() < 25
+
+
+# ---- TRUS
+
+
+def _beams_and_settings(parameters):
+    settings = replace(parameters.trus, lateral_fwhm_mm=(0.8, 2.4), axial_fwhm_mm=0.8)
+    return trus.Beams.of(settings, 0.8), settings
+
+
+def test_uniform_tissue_gives_fully_developed_speckle(parameters):
+    beams, settings = _beams_and_settings(parameters)
+    envelope = trus.speckle(torch.zeros(beams.count), beams, settings)
+    depths = envelope.shape[2]
+    for part in (envelope[..., : depths // 4], envelope[..., 3 * depths // 4 :], envelope):
+        assert float(part.mean() / part.std()) == pytest.approx(1.91, abs=0.05)
+        assert float(part.square().mean()) == pytest.approx(1.0, abs=0.06)
+    decibels = 20 * torch.log10(envelope.clamp_min(1e-6))
+    assert float(decibels.std()) == pytest.approx(5.57, abs=0.2)
+
+
+def test_speckle_widens_with_depth(parameters):
+    beams, settings = _beams_and_settings(parameters)
+    envelope = trus.speckle(torch.zeros(beams.count), beams, settings)
+    near, far = envelope[..., :20].double(), envelope[..., -20:].double()
+
+    def neighbour_correlation(part):
+        return np.corrcoef(part[:-2].ravel(), part[2:].ravel())[0, 1]
+
+    assert neighbour_correlation(far) > neighbour_correlation(near) + 0.2
+
+
+def test_everything_outside_the_fan_is_zero_and_the_probe_is_behind(parameters, case):
+    settings = parameters.trus
+    grid = Grid.of(case.trus)
+    k, j, i = np.indices(array(case.trus).shape)
+    index = np.stack([i, j, k, np.ones_like(i)], axis=-1)
+    world = (index @ grid.index_to_point.T)[..., :3] - np.array(settings.centre_mm)
+    across, deep = world[..., 0] - settings.probe_axis_mm[0], settings.probe_axis_mm[1] - world[..., 1]
+    radius, angle = np.hypot(across, deep), np.degrees(np.arctan2(across, deep))
+    outside = (np.abs(angle) > settings.half_angle_deg + 0.01) | (radius < settings.probe_radius_mm - 0.01)
+    image = array(case.trus)
+    assert outside.mean() > 0.1
+    assert (image[outside] == 0).all()
+    assert image[~outside & (radius < 50)].mean() > 20
+    gland = mask_centroid_mm(case.trus_labels["gland"]) - np.array(settings.centre_mm)
+    assert settings.probe_axis_mm[1] > gland[1] + settings.probe_radius_mm
+
+
+def test_the_capsule_shines_where_the_beam_meets_it_squarely(parameters):
+    beams, settings = _beams_and_settings(parameters)
+    radius = beams.axis(2, CPU) - 30.0
+    square = radius.expand(beams.count).contiguous()
+    slanted = (radius * 0.5).expand(beams.count).contiguous()
+    bright = trus.capsule_echo(square, beams, settings).amax(dim=2).mean()
+    dim = trus.capsule_echo(slanted, beams, settings).amax(dim=2).mean()
+    assert float(dim / bright) < 0.05
+
+
+def _behind(case, name):
+    """Mean grey of the 10 mm behind a structure, as the beams run."""
+    settings = case.parameters.trus
+    grid = Grid.of(case.trus)
+    local = mask_points_mm(case.trus_labels[name]) - np.array(settings.centre_mm)
+    away = local[:, :2] - np.array(settings.probe_axis_mm)
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    centre = local.mean(axis=0)
+    inverse = np.linalg.inv(grid.index_to_point)
+    values = []
+    for step in np.arange(6.0, 14.0, 0.5):
+        point = centre + np.append(away.mean(axis=0) * step, 0) + np.array(settings.centre_mm)
+        i, j, k = np.rint((inverse @ np.append(point, 1))[:3]).astype(int)
+        values.append(array(case.trus)[k - 1 : k + 2, j, i].mean())
+    return np.mean(values)
+
+
+@pytest.mark.parametrize(("kind", "sign"), [("calcification", -1), ("cyst", 1)])
+def test_calcifications_shadow_and_fluid_enhances(parameters, kind, sign):
+    piece = Ellipsoid((0.0, 8.0, 0.0), (4.0, 4.0, 4.0), "transition", 100.0, 0.0)
+    loss = {"calcification": 14.0, "cyst": 0.1}[kind]
+    images = []
+    for each in (0.56, loss):
+        tissues = {**parameters.trus.tissues, f"{kind}0": (0.0, each, 0.0)}
+        settings = replace(parameters.trus, tissues=tissues, shadow_sectors_deg=(), gain_db=-14.0)
+        mr = replace(parameters.mr, tissues={**parameters.mr.tissues, f"{kind}0": (100.0, 1.0, 0.0, 0.0)})
+        bare = replace(parameters, trus=settings, mr=mr, lesions=(), cysts=(), calcifications=())
+        images.append(_behind(simulate(replace(bare, **{f"{kind}s": (piece,)})), f"{kind}s"))
+    assert sign * (images[1] - images[0]) > 12
+
+
+def test_presets_shift_settings_beyond_those_trained_on():
+    clinical = [sample_case(seed, spacing_mm=3.0) for seed in range(2)]
+    shifted = [sample_case(seed, preset="shifted", spacing_mm=3.0) for seed in range(2)]
+    assert max(c.trus.axial_fwhm_mm for c in clinical) < min(c.trus.axial_fwhm_mm for c in shifted)
+    assert min(c.trus.dynamic_range_db for c in clinical) > max(c.trus.dynamic_range_db for c in shifted)
+
+
+def test_random_contrast_changes_one_side_and_no_truth(parameters, case):
+    signals = dict.fromkeys(parameters.mr.tissues, 0.5)
+    flat = simulate(
+        replace(parameters, mr=replace(parameters.mr, random_contrast=True, random_signals=signals))
+    )
+    assert np.array_equal(array(flat.trus), array(case.trus))
+    assert np.array_equal(array(flat.mr_labels["gland"]), array(case.mr_labels["gland"]))
+    assert array(flat.mr)[array(flat.mr) > 0].std() < 0.7 * array(case.mr)[array(case.mr) > 0].std()
+
+
+# ---- bad input
+
+
+def _changed(parameters, part, **changes):
+    return replace(parameters, **{part: replace(getattr(parameters, part), **changes)})
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "word"),
+    [
+        ("gland", {"volume_ml": -3.0}, "gland of -3.0 ml"),
+        ("gland", {"transition_zone_ml": 500.0}, "transition zone"),
+        ("mr", {"snr": 0.0}, "signal-to-noise"),
+        ("mr", {"slice_thickness_mm": -1.0}, "slices"),
+        ("mr", {"size_vox": (0, 10, 10)}, "voxel"),
+        ("trus", {"dynamic_range_db": 0.0}, "dynamic range"),
+        ("trus", {"half_angle_deg": 120.0}, "fan"),
+        ("trus", {"probe_radius_mm": 90.0}, "probe"),
+        ("deformation", {"field_spacing_mm": 0.0}, "displacement field"),
+    ],
+)
+def test_impossible_settings_are_refused(parameters, part, changes, word):
+    with pytest.raises(InputError, match=word):
+        simulate(_changed(parameters, part, **changes))
+
+
+def test_a_lesion_larger_than_its_zone_is_refused(parameters):
+    huge = Ellipsoid((0.0, 0.0, 0.0), (30.0, 30.0, 30.0), "peripheral", 97.0, -5.0)
+    with pytest.raises(InputError, match="larger than its peripheral zone"):
+        validate(replace(parameters, lesions=(huge,)))
+    flat = dataclasses.replace(huge, radii_mm=(3.0, 0.0, 3.0))
+    with pytest.raises(InputError, match="not positive"):
+        validate(replace(parameters, lesions=(flat,)))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '{"seed": 1, "colour": "red"}'])
+def test_a_broken_parameter_file_is_refused(text):
+    with pytest.raises(InputError, match="parameter file"):
+        CaseParameters.from_json(text)
+
+
+def test_requests_that_cannot_be_met_are_refused(tmp_path):
+    with pytest.raises(InputError, match="ask for one or more"):
+        command.check_request(cases=0, output=tmp_path)
+    with pytest.raises(InputError, match="preset"):
+        sample_case(1, preset="wild")
+    with pytest.raises(InputError, match="seed"):
+        sample_case(-1)
+    with pytest.raises(InputError, match="device"):
+        command.check_request(cases=1, output=tmp_path, device="cuda:99")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="not empty"):
+        command.check_request(cases=1, output=tmp_path)
