@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -72,8 +73,21 @@ def _describe(data: Path | None, simulated: Path | None) -> list[dict[str, Any]]
         )
     if simulated is not None:
         cases, _ = _split_folder(simulated, "muregpro")
-        described.append({"name": "mrtrus-train simulate", "pairs": len(cases), "licence": "Apache-2.0"})
+        described.append(
+            {
+                "name": "mrtrus-train simulate, training part",
+                "pairs": len(cases),
+                "seeds": [_simulation_seed(simulated, case.name) for case in cases],
+                "licence": "Apache-2.0",
+            }
+        )
     return described
+
+
+def _simulation_seed(folder: Path, name: str) -> int | None:
+    """The seed that a simulated case was drawn with, from its parameters."""
+    path = folder / "parameters" / f"{name}.json"
+    return int(json.loads(path.read_text(encoding="utf-8"))["seed"]) if path.is_file() else None
 
 
 def _loop(steps: int, learning_rate: float, device: str, seed: int) -> LoopSettings:
@@ -91,8 +105,9 @@ def segmentation_settings(modality: str) -> SegmentationSettings:
     """The bundled segmenter's settings for `mr` or `trus`."""
     if modality.upper() not in ("MR", "TRUS"):
         raise InputError(f"The modality {modality!r} is not known; give mr or trus.")
-    training_vox = (80, 80, 64) if modality.upper() == "MR" else (64, 48, 48)
-    return SegmentationSettings(modality.upper(), training_vox=training_vox)  # type: ignore[arg-type]
+    if modality.upper() == "MR":
+        return SegmentationSettings("MR", training_vox=(64, 64, 48))
+    return SegmentationSettings("TRUS", training_vox=(64, 48, 48))
 
 
 def registration_settings(network: str) -> RegistrationSettings:
@@ -108,8 +123,8 @@ def train_segmentation(
     output: OutputOption,
     data: DataOption = None,
     simulated: SimulatedOption = None,
-    steps: int = 4000,
-    learning_rate: float = 1e-3,
+    steps: int = 2000,
+    learning_rate: float = 2e-3,
     device: DeviceOption = "cpu",
     seed: int = 2024,
 ) -> None:
@@ -130,13 +145,15 @@ def train_registration(
     output: OutputOption,
     data: DataOption = None,
     simulated: SimulatedOption = None,
-    steps: int = 4000,
+    steps: int = 2000,
     learning_rate: float = 5e-4,
-    mi: Annotated[float, typer.Option(help="Weight of the mutual information over the gland.")] = 1.0,
-    gland: Annotated[float, typer.Option(help="Weight of the gland in the Dice loss.")] = 0.1,
-    landmark: Annotated[float, typer.Option(help="Weight of each landmark in the Dice loss.")] = 0.3,
-    smoothness: Annotated[float, typer.Option(help="Weight of the gradient of the field.")] = 0.4,
-    scales_mm: Annotated[str, typer.Option(help="Gaussian scales of the Dice loss, mm, by commas.")] = "0",
+    mi: Annotated[float, typer.Option(help="Weight of the mutual information (paper: 1).")] = 0.2,
+    gland: Annotated[float, typer.Option(help="Weight of the gland's Dice (paper: 0.1).")] = 0.5,
+    landmark: Annotated[float, typer.Option(help="Weight of a landmark's Dice (paper: 0.3).")] = 0.5,
+    smoothness: Annotated[float, typer.Option(help="Weight of the field's gradient (paper: 0.4).")] = 0.4,
+    scales_mm: Annotated[
+        str, typer.Option(help="Gaussian scales of the Dice loss in mm, by commas (paper: 0).")
+    ] = "0,3,6,12",
     device: DeviceOption = "cpu",
     seed: int = 2024,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ class _LoopState:
     def resume(self) -> None:
         if not self._checkpoint_path.is_file():
             return
-        content = torch.load(self._checkpoint_path, map_location=self.settings.device, weights_only=True)
+        content = self._read_checkpoint()
         try:
             self.network.load_state_dict(content["network"])
         except RuntimeError as error:
@@ -157,6 +158,16 @@ class _LoopState:
         self.step, self.best_score = content["step"], content["best_score"]
         self.rng.bit_generator.state = json.loads(content["numpy_rng"])
         torch.set_rng_state(content["torch_rng"].cpu())
+
+    def _read_checkpoint(self) -> dict[str, Any]:
+        path = self._checkpoint_path
+        try:
+            content = torch.load(path, map_location=self.settings.device, weights_only=True)
+            if "torch_rng" in content:
+                return content
+        except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError):
+            pass
+        raise InputError(f"{path} is not a readable checkpoint; delete it or use another folder.")
 
 
 def _save_atomically(content: dict[str, Any], path: Path) -> None:

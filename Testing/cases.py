@@ -5,6 +5,7 @@ The MR shows the TRUS's gland turned and shifted by `TRUTH`, which maps TRUS poi
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,10 @@ CENTRE_MM = (-31.0, 12.0, 44.0)
 TRUTH = sitk.Euler3DTransform(CENTRE_MM, 0.05, -0.03, 0.07, (52.0, -38.0, 21.0))
 TRUS_GRID = Grid.centred(np.array(CENTRE_MM), (40, 36, 30), (1.4, 1.5, 1.8), turned(0.2, -0.1, 0.15))
 MR_GRID = Grid.centred(
-    np.array(TRUTH.TransformPoint(CENTRE_MM)) + (3.0, -2.0, 1.0), (44, 40, 24), (1.4, 1.4, 2.5), turned(0.1, 0.2, 0)
+    np.array(TRUTH.TransformPoint(CENTRE_MM)) + np.array((3.0, -2.0, 1.0)),
+    (44, 40, 24),
+    (1.4, 1.4, 2.5),
+    turned(0.1, 0.2, 0),
 )
 _NAMES = ("left", "right", "apex")
 _OFFSETS_MM = np.array([(9.0, 2.0, -3.0), (-8.0, 1.5, 4.0), (1.0, -3.0, -10.0)])
@@ -151,7 +155,14 @@ class ShiftNetwork(torch.nn.Module):
 
 
 def card(
-    *, name: str, task: Task, modality: str, file: str, sha256: str, spacing_mm: float = 2.0, side_vox: int = 32
+    *,
+    name: str,
+    task: Task,
+    modality: str,
+    file: str,
+    sha256: str,
+    spacing_mm: float = 2.0,
+    side_vox: int = 32,
 ) -> ModelCard:
     return ModelCard(
         name=name,
@@ -176,7 +187,9 @@ def install(
     """Write a network as TorchScript with its card."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.pt"
-    torch.jit.script(network).save(str(path))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*", category=DeprecationWarning)
+        torch.jit.script(network).save(str(path))
     written = card(
         name=name, task=task, modality=modality, file=path.name, sha256=file_sha256(path), **options
     )  # type: ignore[arg-type]
@@ -189,5 +202,7 @@ def install_all(folder: Path, *, shift_kji: tuple[float, float, float] = (0.0, 0
     """A folder with a segmentation model for each image and a registration model named cmsa."""
     for modality in ("MR", "TRUS"):
         install(folder, ThresholdNetwork(), name=f"gland-{modality}", task="segmentation", modality=modality)
-    install(folder, ShiftNetwork(shift_kji), name="cmsa", task="registration", modality="MR-TRUS", side_vox=40)
+    install(
+        folder, ShiftNetwork(shift_kji), name="cmsa", task="registration", modality="MR-TRUS", side_vox=40
+    )
     return folder

@@ -25,3 +25,12 @@ def run_cli(capfd: pytest.CaptureFixture[str]):
         return code, *capfd.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def small_disk(tmp_path_factory: pytest.TempPathFactory):
+    """A disk of 4 MB of its own; skipped where this user may not mount one."""
+    from disks import mounted_disk
+
+    with mounted_disk(tmp_path_factory.mktemp("disk"), size_mb=4) as folder:
+        yield folder

@@ -33,7 +33,9 @@ def oblique(angles_deg: tuple[float, float, float], *, left_handed: bool = False
     return tuple(matrix.ravel().tolist())
 
 
-def blobs(grid: Grid, *, seed: int, smooth_mm: float = 3.0, low: float = 0.0, high: float = 1000.0) -> np.ndarray:
+def blobs(
+    grid: Grid, *, seed: int, smooth_mm: float = 3.0, low: float = 0.0, high: float = 1000.0
+) -> np.ndarray:
     """A smooth random image (k, j, i), scaled to run from `low` to `high`."""
     noise = np.random.default_rng(seed).normal(size=grid.size_vox[::-1])
     smooth = gaussian_filter(noise, [smooth_mm / s for s in grid.spacing_mm[::-1]])
@@ -76,21 +78,24 @@ def registration(
     mr_spacing_mm: tuple[float, float, float] = (1.1, 0.9, 2.2),
     trus_size_vox: tuple[int, int, int] = (52, 48, 44),
     trus_spacing_mm: tuple[float, float, float] = (1.0, 0.9, 1.1),
-    field_spacing_mm: float = 1.0,
+    field_spacing_mm: float | None = None,
     field_scale_mm: float = 10.0,
     largest_mm: float = 4.0,
     deformable: bool = True,
     landmarks: int = 6,
     pixel_type: int = sitk.sitkInt16,
 ) -> Registration:
-    """A registration whose registered image and landmark positions SimpleITK computed."""
+    """A registration whose registered image and landmark positions SimpleITK computed.
+
+    The field lies on the voxels of the TRUS image, or on a grid of its own where `field_spacing_mm` is given.
+    """
     mr_grid = Grid.centred(MR_CENTRE_MM, mr_size_vox, mr_spacing_mm, oblique((17, -11, 24)))
     trus_direction = oblique((-9, 21, 6), left_handed=True)
     trus_grid = Grid.centred(TRUS_CENTRE_MM, trus_size_vox, trus_spacing_mm, trus_direction)
     mr = sitk.Cast(mr_grid.image(blobs(mr_grid, seed=1)), pixel_type)
     trus = sitk.Cast(trus_grid.image(blobs(trus_grid, seed=2, high=255)), sitk.sitkUInt8)
     rigid = _rigid()
-    field_grid = trus_grid.with_spacing((field_spacing_mm,) * 3)
+    field_grid = trus_grid.with_spacing((field_spacing_mm,) * 3) if field_spacing_mm else trus_grid
     field = smooth_field(field_grid, seed=3, scale_mm=field_scale_mm, largest_mm=largest_mm)
     deformation = Deformation(field, "cmsa", "test-model") if deformable else None
     transform = compose(rigid, field if deformable else None)
@@ -119,6 +124,31 @@ def registration(
     )
 
 
+def cubic_displaced(transform: sitk.DisplacementFieldTransform, points_mm: np.ndarray) -> np.ndarray:
+    """x + u(x) with the field interpolated by Catmull–Rom splines, as VTK's "cubic" grid does it.
+
+    R. Keys, Cubic convolution interpolation for digital image processing, IEEE TASSP 29 (1981), a = −1/2.
+    """
+    field = transform.GetDisplacementField()
+    grid, values = Grid.of(field), sitk.GetArrayViewFromImage(field)
+    index = (points_mm - np.array(grid.origin_mm)) @ np.linalg.inv(grid.index_to_point[:3, :3]).T
+    base = np.floor(index)
+    t = index - base
+    weights = np.stack(
+        [
+            -t / 2 + t**2 - t**3 / 2,
+            1 - 2.5 * t**2 + 1.5 * t**3,
+            t / 2 + 2 * t**2 - 1.5 * t**3,
+            (t**3 - t**2) / 2,
+        ]
+    )
+    near = (base[None] + np.arange(-1, 3)[:, None, None]).astype(int)
+    i, j, k = np.moveaxis(np.clip(near, 0, np.array(grid.size_vox) - 1), -1, 0)
+    patch = values[k[:, None, None], j[None, :, None], i[None, None, :]]
+    wi, wj, wk = np.moveaxis(weights, -1, 0)
+    return points_mm + np.einsum("kn,jn,in,kjinc->nc", wk, wj, wi, patch)
+
+
 def _rigid() -> sitk.Euler3DTransform:
     rigid = sitk.Euler3DTransform()
     rigid.SetCenter(TRUS_CENTRE_MM.tolist())
@@ -134,7 +164,7 @@ def _landmarks(
     if count == 0:
         return None, None
     names = tuple(f"target {n + 1}" for n in range(count))
-    points = MR_CENTRE_MM + np.random.default_rng(4).uniform(-13, 13, (count, 3))
+    points = MR_CENTRE_MM + np.random.default_rng(4).uniform(-10, 10, (count, 3))
     return Landmarks(names, points), Landmarks(names, inverse_points_mm(rigid, field, points))
 
 

@@ -47,7 +47,7 @@ def registrator(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Modu
     folder = tmp_path_factory.mktemp("registrator")
     torch.manual_seed(0)
     network = CMSANet(integration_steps=5)
-    torch.nn.init.normal_(network.flow.weight, std=0.1)
+    torch.nn.init.normal_(network.flow.weight, std=3.0)
     trained(folder / "run", network, {"tre_rms_mm": 5.4321, "dsc": 0.9})
     card_path = export_registration(
         folder / "run", REGISTRATION, folder / "models", training_data=DATA, command=COMMAND
@@ -75,7 +75,7 @@ def test_segmenter_survives_half_precision_and_another_size(
     assert model.intact
     loaded = load_network(model, "cpu")
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
-    for size in ((32, 48, 32), (48, 48, 80)):
+    for size in ((32, 48, 32), (16, 32, 48)):
         given = inputs(1, size)
         with torch.inference_mode():
             expected = network(*given)
@@ -97,42 +97,30 @@ def test_registrator_survives_half_precision(registrator: tuple[torch.nn.Module,
 
 
 @pytest.mark.slow
-def test_scripts_with_rounded_weights_are_the_eager_network(
+def test_both_files_are_the_network_with_rounded_weights(
     segmenter: tuple[torch.nn.Module, InstalledModel], registrator: tuple[torch.nn.Module, InstalledModel]
 ) -> None:
-    """Only the rounding of the weights separates the shipped file from the trained network."""
+    """Only the rounding of the weights separates the two shipped files from the trained network."""
     rounded_vnet = GlandProbability(VNet(SEGMENTATION.widths)).eval()
     rounded_cmsa = CMSANet(integration_steps=5).eval()
-    given_to = ((rounded_vnet, segmenter, 1), (rounded_cmsa, registrator, 2))
-    for rounded, (original, model), count in given_to:
+    given_to = (
+        (rounded_vnet, segmenter, inputs(1, (32, 48, 32))),
+        (rounded_cmsa, registrator, inputs(2, (32, 32, 48))),
+    )
+    for rounded, (original, model), given in given_to:
         rounded.load_state_dict({k: v.half().float() for k, v in original.state_dict().items()})
-        given = inputs(count, (32, 32, 48))
         with torch.inference_mode():
-            found = load_network(model, "cpu")(*given)
-            torch.testing.assert_close(found, rounded(*given), atol=1e-5, rtol=0)
-
-
-@pytest.mark.slow
-def test_exported_programs_are_the_trained_networks(
-    segmenter: tuple[torch.nn.Module, InstalledModel], registrator: tuple[torch.nn.Module, InstalledModel]
-) -> None:
-    """The .pt2 keeps single precision; its input has the size of the export."""
-    for (network, model), given in (
-        (segmenter, inputs(1, (32, 48, 32))),
-        (registrator, inputs(2, (32, 32, 48))),
-    ):
-        with torch.inference_mode():
-            expected = network(*given)
+            expected = rounded(*given)
+            torch.testing.assert_close(load_network(model, "cpu")(*given), expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(run_program(model, given), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
-def test_half_precision_halves_the_file(segmenter: tuple[torch.nn.Module, InstalledModel]) -> None:
-    network, model = segmenter
-    script, program = model.file_path.stat().st_size, model.file_path.with_suffix(".pt2").stat().st_size
-    parameters = sum(p.numel() for p in network.parameters())
-    assert script < 2 * parameters + 60_000
-    assert program > 4 * parameters
+def test_half_precision_halves_the_file(registrator: tuple[torch.nn.Module, InstalledModel]) -> None:
+    _, model = registrator
+    # Two bytes a parameter, four in the exported program; the rest is the network's code.
+    assert model.file_path.stat().st_size < 2 * 412_411 + 200_000
+    assert model.file_path.with_suffix(".pt2").stat().st_size > 4 * 412_411
 
 
 @pytest.mark.slow

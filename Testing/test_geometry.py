@@ -62,7 +62,9 @@ def test_centred_grid_has_its_middle_where_asked() -> None:
     grid = Grid.centred(centre, (8, 5, 6), (0.5, 1.5, 2.0), turned(1.0, 0.2, -0.4))
     np.testing.assert_allclose(grid.centre_mm, centre, atol=1e-9)
     image = grid.blank()
-    np.testing.assert_allclose(image.TransformContinuousIndexToPhysicalPoint((3.5, 2, 2.5)), centre, atol=1e-9)
+    np.testing.assert_allclose(
+        image.TransformContinuousIndexToPhysicalPoint((3.5, 2, 2.5)), centre, atol=1e-9
+    )
 
 
 def test_padding_keeps_every_voxel_where_it_was() -> None:

@@ -83,7 +83,9 @@ def test_weighted_dice_is_equation_four() -> None:
     # 1 − (0.1 · 0.5 + 0.3 · 0.0) / 2
     loss = weighted_dice_loss(a, b, gland_weight=0.1, landmark_weight=0.3)
     assert float(loss) == pytest.approx(0.975, abs=1e-5)
-    assert float(weighted_dice_loss(b, b, gland_weight=1.0, landmark_weight=1.0)) == pytest.approx(0, abs=1e-6)
+    assert float(weighted_dice_loss(b, b, gland_weight=1.0, landmark_weight=1.0)) == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_scales_of_the_dice_are_averaged() -> None:
@@ -101,7 +103,9 @@ def test_only_a_smoothed_landmark_feels_its_distant_counterpart() -> None:
         shifted = a.roll(1, dims=2)
         return float(
             weighted_dice_loss(a[:, 1:], b[:, 1:], gland_weight=1, landmark_weight=1, scales_vox=scales)
-            - weighted_dice_loss(shifted[:, 1:], b[:, 1:], gland_weight=1, landmark_weight=1, scales_vox=scales)
+            - weighted_dice_loss(
+                shifted[:, 1:], b[:, 1:], gland_weight=1, landmark_weight=1, scales_vox=scales
+            )
         )
 
     assert slope((0.0,)) == 0

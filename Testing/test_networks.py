@@ -12,7 +12,7 @@ from MRTRUSTraining.networks.warp import identity_grid, integrate, integrate_at_
 from scipy.linalg import expm
 from scipy.ndimage import map_coordinates
 
-SMALL = (32, 32, 48)
+SMALL = (16, 16, 32)
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -40,11 +40,11 @@ def test_vnet_with_the_official_widths_has_the_official_number_of_parameters() -
 
 def test_vnet_gives_two_logits_per_voxel() -> None:
     network = VNet((2, 4, 6, 8, 10), dropout=0.5).eval()
-    assert network(torch.rand(2, 1, 16, 32, 48)).shape == (2, 2, 16, 32, 48)
+    assert network(torch.rand(2, 1, 16, 16, 48)).shape == (2, 2, 16, 16, 48)
 
 
 def test_vnet_drops_features_only_in_training() -> None:
-    network, image = VNet((2, 4, 6, 8, 10), dropout=0.5), torch.rand(1, 1, 32, 32, 32)
+    network, image = VNet((2, 4, 6, 8, 10), dropout=0.5), torch.rand(1, 1, 16, 16, 32)
     network.train()
     assert not torch.equal(network(image), network(image))
     network.eval()
@@ -142,11 +142,15 @@ def test_the_two_inputs_are_not_interchangeable() -> None:
 
 def random_case(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(9, 11, 14)).astype(np.float32), rng.normal(0, 2, (3, 9, 11, 14)).astype(np.float32)
+    return rng.normal(size=(9, 11, 14)).astype(np.float32), rng.normal(0, 2, (3, 9, 11, 14)).astype(
+        np.float32
+    )
 
 
 def torch_warp(volume: np.ndarray, displacement: np.ndarray, mode: str = "bilinear") -> np.ndarray:
-    return warp(torch.from_numpy(volume)[None, None], torch.from_numpy(displacement)[None], mode)[0, 0].numpy()
+    return warp(torch.from_numpy(volume)[None, None], torch.from_numpy(displacement)[None], mode)[
+        0, 0
+    ].numpy()
 
 
 def test_identity_grid_counts_voxels_along_the_array_axes() -> None:
@@ -228,7 +232,9 @@ def test_linear_velocity_integrates_to_the_matrix_exponential(matrix: np.ndarray
 def test_every_squaring_halves_the_error() -> None:
     expected = linear_velocity(expm(ROTATION) - np.eye(3), 33)[0, :, 12:21, 12:21, 12:21].numpy()
     errors = [
-        np.abs(integrate(linear_velocity(ROTATION, 33), n)[0, :, 12:21, 12:21, 12:21].numpy() - expected).max()
+        np.abs(
+            integrate(linear_velocity(ROTATION, 33), n)[0, :, 12:21, 12:21, 12:21].numpy() - expected
+        ).max()
         for n in (5, 6, 7)
     ]
     np.testing.assert_allclose(np.divide(errors[:-1], errors[1:]), 2, rtol=0.1)

@@ -35,7 +35,9 @@ def random_points_mm(count: int = 60, *, within_mm: float = 25.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("array_axis", "index_axis"), [(0, 2), (1, 1), (2, 0)])
-def test_one_voxel_along_an_array_axis_is_one_step_of_the_index_axis(array_axis: int, index_axis: int) -> None:
+def test_one_voxel_along_an_array_axis_is_one_step_of_the_index_axis(
+    array_axis: int, index_axis: int
+) -> None:
     field_vox = np.zeros((3, 13, 17, 21), np.float32)
     field_vox[array_axis] = 1.0
     expected = OBLIQUE.axes[:, index_axis] * OBLIQUE.spacing_mm[index_axis]
@@ -99,7 +101,9 @@ def test_the_deformation_comes_before_the_rigid_transform() -> None:
     deformation = field_transform(np.broadcast_to([1.0, 2.0, 3.0], (13, 17, 21, 3)), OBLIQUE)
     point = OBLIQUE.centre_mm
     expected = RIGID.TransformPoint((point + [1, 2, 3]).tolist())
-    np.testing.assert_allclose(compose(RIGID, deformation).TransformPoint(point.tolist()), expected, atol=1e-9)
+    np.testing.assert_allclose(
+        compose(RIGID, deformation).TransformPoint(point.tolist()), expected, atol=1e-9
+    )
     other_order = np.array(RIGID.TransformPoint(point.tolist())) + [1, 2, 3]
     assert np.linalg.norm(other_order - expected) > 0.5, "the two orders must differ for this test to tell"
 

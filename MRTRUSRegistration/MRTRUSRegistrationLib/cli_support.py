@@ -31,6 +31,9 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
         return fail(_about_system(error), InputError.exit_code)
     except Exception as error:
         return _unexpected(error)
+    if result == EXIT_INTERRUPTED:
+        # Typer ends on Ctrl+C with this code and without a word.
+        return fail("Interrupted.", EXIT_INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 

@@ -21,7 +21,7 @@ from .regions import regions_of_interest
 from .results import Deformation, QualityWarning
 from .transforms import displacement_mm, edge_fade, field_transform
 
-_FADE_VOX = 5
+_LEAST_FADE_VOX = 5
 _LEAST_JACOBIAN = 0.05
 _STAGE = "deform"
 
@@ -70,7 +70,8 @@ def deform_with_network(
     if not np.isfinite(displacement_vox).all():
         raise RegistrationError(f"The model {model.card.name} gave a field with undefined values.")
     reporter.report(_STAGE, 0.7, "Checking the field")
-    transform, warnings = finish_field(displacement_mm(displacement_vox, regions.grid), regions.grid)
+    field_mm = displacement_mm(displacement_vox, regions.grid)
+    transform, warnings = finish_field(field_mm, regions.grid, fade_vox=_margin_vox(regions.fixed))
     if regions.clipped:
         warnings += (
             QualityWarning(
@@ -111,7 +112,8 @@ def deform_with_syn(
         reg_iterations=settings.syn_iterations,
     )
     reporter.report(_STAGE, 0.8, "Checking the field")
-    transform, warnings = finish_field(_as_field_mm(found, pair.grid), pair.grid)
+    field_mm = _as_field_mm(found, pair.grid)
+    transform, warnings = finish_field(field_mm, pair.grid, fade_vox=_margin_vox(pair.fixed))
     return Deformation(transform, "syn", None, warnings)
 
 
@@ -124,18 +126,30 @@ def _as_field_mm(found: list[sitk.Transform], grid: Grid) -> np.ndarray:
     return sitk.GetArrayFromImage(to_field.Execute(composite))
 
 
+def _margin_vox(gland: sitk.Image) -> int:
+    """Over how many voxels to fade a field: what lies between the gland and the border of its grid.
+
+    A steep fade folds where the field is not small, such as the affine part of SyN beyond the gland.
+    """
+    inside = np.argwhere(sitk.GetArrayViewFromImage(gland) > 0)
+    if len(inside) == 0:
+        return _LEAST_FADE_VOX
+    after = np.array(gland.GetSize()[::-1]) - 1 - inside.max(axis=0)
+    return max(_LEAST_FADE_VOX, int(min(inside.min(axis=0).min(), after.min())))
+
+
 def finish_field(
-    field_mm: np.ndarray, grid: Grid
+    field_mm: np.ndarray, grid: Grid, *, fade_vox: int = _LEAST_FADE_VOX
 ) -> tuple[sitk.DisplacementFieldTransform, tuple[QualityWarning, ...]]:
     """Fade the field (k, j, i, 3) to zero at its border and smooth it until it folds nowhere."""
-    faded = field_mm * edge_fade(field_mm.shape[:3], _FADE_VOX)[..., None]
-    transform = field_transform(faded, grid)
+    fade = edge_fade(field_mm.shape[:3], fade_vox)[..., None]
+    transform = field_transform(field_mm * fade, grid)
     smoothing_mm = 0.0
     while _least_jacobian(transform, grid) < _LEAST_JACOBIAN:
         smoothing_mm += grid.spacing_mm[0]
         if smoothing_mm > 20 * grid.spacing_mm[0]:
             raise RegistrationError("The deformation folds and could not be made smooth; use --method rigid.")
-        transform = field_transform(_smoothed(faded, grid, smoothing_mm), grid)
+        transform = field_transform(_smoothed(field_mm * fade, grid, smoothing_mm) * fade, grid)
     if smoothing_mm == 0:
         return transform, ()
     message = (
@@ -146,7 +160,7 @@ def finish_field(
 
 def _smoothed(field_mm: np.ndarray, grid: Grid, sigma_mm: float) -> np.ndarray:
     image = sitk.SmoothingRecursiveGaussian(grid.image(field_mm, vector=True), sigma_mm)
-    return sitk.GetArrayFromImage(image) * edge_fade(field_mm.shape[:3], _FADE_VOX)[..., None]
+    return sitk.GetArrayFromImage(image)
 
 
 def _least_jacobian(transform: sitk.Transform, grid: Grid) -> float:

@@ -139,10 +139,14 @@ def list_models(extra: Path | None = None) -> list[InstalledModel]:
 def find_model(
     *, task: Task, modality: str, name: str | None = None, extra: Path | None = None
 ) -> InstalledModel:
-    """The model of that name, or the first one for the task and modality; `InputError` when none fits."""
+    """The model of that name, or the first one for the task and modality.
+
+    `InputError` when none fits, or its file is missing or not the card's.
+    """
     for model in list_models(extra):
         card = model.card
         if card.task == task and card.modality == modality and name in (None, card.name):
+            check_file(model)
             return model
     wanted = f"named {name!r} " if name else ""
     raise InputError(
@@ -151,19 +155,26 @@ def find_model(
     )
 
 
+def check_file(model: InstalledModel) -> None:
+    """`InputError` when the file of a card is missing or not the one that the card describes."""
+    if not model.file_path.is_file():
+        raise InputError(
+            f"The model card {model.card_path} names {model.card.file}, which is missing; install it again."
+        )
+    if not model.intact:
+        raise InputError(
+            f"The checksum of {model.file_path} is not the one in its card, so it is not used; install the "
+            "model again."
+        )
+
+
 def load_network(model: InstalledModel, device: str) -> torch.jit.ScriptModule:
     """Load the TorchScript file on to `device`; `InputError` when it is missing or not the card's file."""
     import warnings
 
     import torch
 
-    if not model.file_path.is_file():
-        raise InputError(f"The model card {model.card_path} names {model.card.file}, which is missing.")
-    if not model.intact:
-        raise InputError(
-            f"The checksum of {model.file_path} is not the one in its card, so it is not used; install the "
-            "model again."
-        )
+    check_file(model)
     with warnings.catch_warnings():
         # TorchScript is the shipped format; only its deprecation notice is silenced.
         warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*", category=DeprecationWarning)

@@ -276,11 +276,11 @@ class _Run:
 
 
 def _check_correspondence(mr_landmarks: Landmarks | None, trus_landmarks: Landmarks | None) -> None:
-    if mr_landmarks is None or trus_landmarks is None or len(mr_landmarks) == len(trus_landmarks):
+    if mr_landmarks is None or trus_landmarks is None or mr_landmarks.names == trus_landmarks.names:
         return
     raise InputError(
-        f"There are {len(mr_landmarks)} landmarks in the MR but {len(trus_landmarks)} in the TRUS; give the "
-        "same ones in both."
+        f"The landmarks of the MR ({', '.join(mr_landmarks.names)}) and of the TRUS "
+        f"({', '.join(trus_landmarks.names)}) do not correspond; give the same ones in the same order."
     )
 
 

@@ -40,7 +40,8 @@ class Thresholds:
     # Good: with isotropic Gaussian error a mean of 2.8 mm puts 95 % of the needles aimed at its centre into a
     # lesion of 0.5 ml (derived in `lesion_hit_percent`). Poor: the mean error exceeds that lesion's radius.
     tre_mean_mm: Limits = Limits(2.8, 4.92)
-    landmarks_lost: Limits = Limits(0, 0)
+    # A lost landmark is looked at; all of them lost is poor, see `_landmark_reasons`.
+    landmarks_lost: Limits = Limits(0, math.inf)
     # Good: where the published networks for this task stand (.859, arXiv 2501.03510; µ-RegPro's winner .862).
     # Poor: two standard deviations below what laying the glands' centres together reaches (.838 ± .048).
     dsc: Limits = Limits(0.85, 0.75)
@@ -99,7 +100,7 @@ def verdict(result: Registration, *, thresholds: Thresholds | None = None) -> Ve
     thresholds = thresholds or Thresholds()
     reasons = [
         *_measured_reasons(result.measures, thresholds),
-        *_comparison_reasons(result),
+        *_landmark_reasons(result),
         *_warning_reasons(result.warnings),
     ]
     if not has_landmarks(result.measures):
@@ -114,18 +115,19 @@ def measure_rows(result: Registration, *, thresholds: Thresholds | None = None) 
     """The measures that have a plain reading, in reading order; those that no stage has are left out."""
     thresholds = thresholds or Thresholds()
     stages = (result.initial_measures, result.rigid_measures, result.measures)
-    return tuple(
-        _row(key, stages, thresholds) for key in _MEASURES if any(key in stage.values for stage in stages)
-    )
+    known = {key for stage in stages for key in stage.values}
+    return tuple(_row(key, stages, thresholds) for key in _measures_of(result.measures) if key in known)
 
 
 def other_measures(result: Registration) -> tuple[MeasureRow, ...]:
     """The remaining figures under their own names, without a reading."""
     stages = (result.initial_measures, result.rigid_measures, result.measures)
     keys = sorted({key for stage in stages for key in stage.values} - set(_MEASURES))
-    return tuple(
-        MeasureRow(key, key, *(_plain(stage.values.get(key)) for stage in stages), "info", "") for key in keys
-    )
+    rows = []
+    for key in keys:
+        initial, rigid, final = (_plain(stage.values.get(key)) for stage in stages)
+        rows.append(MeasureRow(key, key, initial, rigid, final, "info", ""))
+    return tuple(rows)
 
 
 def has_landmarks(measures: Measures) -> bool:
@@ -154,7 +156,7 @@ NO_LANDMARKS = (
 def _measured_reasons(measures: Measures, thresholds: Thresholds) -> list[Reason]:
     """One reason for each figure that leads or that is not good; never two for the same finding."""
     reasons = []
-    for key, measure in _MEASURES.items():
+    for key, measure in _measures_of(measures).items():
         value = measures.values.get(key)
         level = _level(key, value, thresholds)
         if value is not None and (level in ("check", "poor") or (level == "good" and key in _LEADING)):
@@ -166,9 +168,17 @@ def _measured_reasons(measures: Measures, thresholds: Thresholds) -> list[Reason
     return reasons
 
 
-def _comparison_reasons(result: Registration) -> list[Reason]:
-    """Whether the deformable step made the landmarks worse than the rigid one left them."""
+def _measures_of(measures: Measures) -> dict[str, _Measure]:
+    """The measures that apply: without landmarks none can be lost."""
+    landmarks = has_landmarks(measures)
+    return {key: measure for key, measure in _MEASURES.items() if landmarks or key != "landmarks_lost"}
+
+
+def _landmark_reasons(result: Registration) -> list[Reason]:
+    """All landmarks lost, or the deformable step made them worse than the rigid one left them."""
     rigid, final = (stage.values.get("tre_mean_mm") for stage in (result.rigid_measures, result.measures))
+    if final is None and has_landmarks(result.measures):
+        return [Reason("poor", "All landmarks left the TRUS image: there is no error figure.")]
     if result.deformation is None or rigid is None or final is None or final <= rigid:
         return []
     return [
@@ -199,12 +209,11 @@ def _headline(level: Level, landmarks: bool) -> str:
 
 def _row(key: str, stages: tuple[Measures, Measures, Measures], thresholds: Thresholds) -> MeasureRow:
     measure = _MEASURES[key]
-    values = [stage.values.get(key) for stage in stages]
-    final = values[2]
-    level = _level(key, final, thresholds)
-    shown = ["–" if value is None else _shown(value, measure) for value in values]
-    reading = "Could not be measured." if final is None else _sentence(_read(key, final, level))
-    return MeasureRow(key, measure.name, *shown, level, reading)
+    initial, rigid, final = (_shown(stage.values.get(key), measure) for stage in stages)
+    value = stages[2].values.get(key)
+    level = _level(key, value, thresholds)
+    reading = "Could not be measured." if value is None else _sentence(_read(key, value, level))
+    return MeasureRow(key, measure.name, initial, rigid, final, level, reading)
 
 
 def _level(key: str, value: float | None, thresholds: Thresholds) -> Level:
@@ -218,8 +227,8 @@ def _read(key: str, value: float, level: Level) -> str:
     return _MEASURES[key].reading(value, level)
 
 
-def _shown(value: float, measure: _Measure) -> str:
-    if not math.isfinite(value):
+def _shown(value: float | None, measure: _Measure) -> str:
+    if value is None:
         return "–"
     sign = "+" if measure.unit == "% ±" else ""
     unit = measure.unit.removesuffix(" ±")

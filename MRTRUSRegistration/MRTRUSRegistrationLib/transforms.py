@@ -105,7 +105,8 @@ def _newton_step(
 def _jacobians(transform: sitk.Transform, points_mm: np.ndarray) -> np.ndarray:
     """(n, 3, 3) derivatives of a transform at (n, 3) points, by central differences."""
     columns = [
-        transform_points_mm(transform, points_mm + offset) - transform_points_mm(transform, points_mm - offset)
+        transform_points_mm(transform, points_mm + offset)
+        - transform_points_mm(transform, points_mm - offset)
         for offset in np.eye(3) * _DIFFERENCE_MM
     ]
     return np.stack(columns, axis=-1) / (2 * _DIFFERENCE_MM)

@@ -82,11 +82,11 @@ def random_displacement(
     return displacement
 
 
-def fit(volume: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
-    """Centre-pad or centre-crop (B, C, K, J, I) to a size."""
+def random_fit(volume: torch.Tensor, size: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
+    """Crop (B, C, K, J, I) at a random place where it is larger than a size, centre-pad where smaller."""
     pads: list[int] = []
     for have, want in zip(reversed(volume.shape[2:]), reversed(size), strict=True):
-        before = (want - have) // 2
+        before = (want - have) // 2 if want >= have else -int(rng.integers(have - want + 1))
         pads += [before, want - have - before]
     return functional.pad(volume, pads)
 

@@ -92,8 +92,13 @@ def _patients(data: Path) -> dict[str, str]:
     path = data / "splits.json"
     if not path.is_file():
         return {}
-    groups = json.loads(path.read_text(encoding="utf-8")).get("patients", [])
-    return {name: group[0] for group in groups for name in group}
+    try:
+        groups = json.loads(path.read_text(encoding="utf-8")).get("patients", [])
+        return {name: group[0] for group in groups for name in group}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a split: give a JSON object whose 'patients' is a list of lists of case names."
+        ) from error
 
 
 def read_case_names(path: Path, part: str | None = None) -> list[str]:
@@ -161,7 +166,10 @@ def _read_pair(
 
 def _read_labels(path: Path, image: sitk.Image) -> list[sitk.Image]:
     """Binary channels on the image's grid; a 3-D file is the gland alone."""
-    labels = sitk.ReadImage(str(path))
+    try:
+        labels = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"The labels in {path} cannot be read as an image; copy the file again.") from error
     array = sitk.GetArrayFromImage(labels)
     channels = array[None] if array.ndim == 3 else array
     if channels.shape[1:] != image.GetSize()[::-1]:

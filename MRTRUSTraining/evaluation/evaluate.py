@@ -147,11 +147,24 @@ def evaluate(
     """Every method on every case. A case that fails has a row with its error and stops nothing."""
     rows = []
     for case in cases:
-        for row in evaluate_case(load_case(case), methods, masks=masks, settings=settings):
+        for row in _case_rows(case, methods, masks=masks, settings=settings):
             rows.append(row)
             if on_row is not None:
                 on_row(row)
     return rows
+
+
+def _case_rows(
+    case: Case, methods: Sequence[str], *, masks: Masks, settings: Settings
+) -> Iterator[MetricsRow]:
+    """The rows of one case, each with the error where the case cannot even be loaded."""
+    try:
+        loaded = load_case(case)
+    except InputError as error:
+        for method in methods:
+            yield MetricsRow(case.name, method, masks, patient=case.patient, error=str(error))
+        return
+    yield from evaluate_case(loaded, methods, masks=masks, settings=settings)
 
 
 def metrics_csv(rows: Sequence[MetricsRow]) -> str:

@@ -36,9 +36,11 @@ def summary_markdown(rows: Sequence[MetricsRow], *, title: str, command: str) ->
 
 
 def _by_method(rows: Sequence[MetricsRow]) -> dict[str, list[MetricsRow]]:
+    """The rows of each method that have figures."""
     grouped: dict[str, list[MetricsRow]] = {}
     for row in rows:
-        grouped.setdefault(row.method, []).append(row)
+        if not row.error:
+            grouped.setdefault(row.method, []).append(row)
     return grouped
 
 
@@ -48,8 +50,8 @@ def _method_table(rows: Sequence[MetricsRow]) -> list[str]:
     lines.append("|---" * (len(names) + 5) + "|")
     for method, group in _by_method(rows).items():
         cells = [_cell(_summary(group, key), digits) for key, _, digits in _COLUMNS]
-        folds = np.nanmax([row.folds_percent for row in group] or [np.nan])
-        seconds = np.nanmean([row.seconds for row in group])
+        folds = max(row.folds_percent for row in group)
+        seconds = float(np.mean([row.seconds for row in group]))
         lost = sum(row.landmarks_lost for row in group)
         total = sum(row.landmarks for row in group)
         figures = " | ".join([*cells, f"{lost} of {total}", f"{folds:.2f}", f"{seconds:.1f}"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 
@@ -65,6 +65,7 @@ class Gland:
 
     def __init__(self, parameters: GlandParameters, device: torch.device) -> None:
         self.parameters = parameters
+        self._device = device
         self._rough = Texture(parameters.seed, 0.7, device)
         self._fine = Texture(parameters.seed + 1, 0.35, device)
         unit = self._unit_grid(device)
@@ -158,7 +159,7 @@ class Gland:
     @cached_property
     def ends_mm(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Apex and base: where the urethra leaves and enters the gland."""
-        device = self._rough._lattice.device
+        device = self._device
         z = torch.arange(-2 * self.scale_mm, 2 * self.scale_mm, 0.1, device=device)
         axis = torch.stack([torch.zeros_like(z), self.urethra_y_mm(z), z], dim=1)
         inside = axis[self.distance(axis) < 0]
@@ -166,12 +167,18 @@ class Gland:
         return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 
+@lru_cache(maxsize=4)
+def gland_of(parameters: GlandParameters, device: torch.device) -> Gland:
+    """The gland of these parameters, remembered because measuring its volume takes a moment."""
+    return Gland(parameters, device)
+
+
 class Anatomy:
     """A whole pelvis, as far as MR and TRUS show it."""
 
     def __init__(self, parameters: CaseParameters, device: torch.device) -> None:
         self.parameters = parameters
-        self.gland = Gland(parameters.gland, device)
+        self.gland = gland_of(parameters.gland, device)
         self._bumps = Texture(parameters.surroundings.seed, 9.0, device)
         self._crumbs = Texture(parameters.surroundings.seed + 1, 4.0, device)
 
@@ -300,8 +307,9 @@ class Anatomy:
         around = self.parameters.surroundings
         width, depth, height = self.gland.half_mm
         x, y, z = points_mm.unbind(1)
-        half = (0.85 * width + around.levator_gap_mm + 0.35 * z + 1.5 * uneven).clamp_min(10.0)
+        half = 0.85 * width + around.levator_gap_mm + around.levator_slope * z + 1.5 * uneven
         back = depth + 1.8 * around.rectum_radius_mm + 4 - 0.15 * z
+        half = half.clamp_min(9.0)
         level = torch.hypot(x / half, (y - 0.3 * depth) / back)
         thickness = around.levator_thickness_mm * (1 + 0.25 * uneven)
         sheet = (level - 1).abs() * half - thickness / 2
@@ -336,10 +344,12 @@ class Anatomy:
         x, y, z = points_mm.unbind(1)
         across = torch.hypot(x, y - apex_y - 0.15 * (z - apex_z))
         below = z - apex_z - 2
-        yield "muscle", torch.maximum(across - 8.5, below)
+        diaphragm = ellipsoid_distance(points_mm, (0.0, apex_y - 4, apex_z - 13), (34.0, 20.0, 6.0))
+        yield "muscle", diaphragm + 1.5 * self._bumps(points_mm)
+        yield "muscle", torch.maximum(across - 10.0, below)
         yield "sphincter", torch.maximum(across - 5.0, below)
         yield "urethra", torch.maximum(across - 2.0, below)
-        yield "bulb", ellipsoid_distance(points_mm, (0.0, apex_y, apex_z - 24), (11.0, 10.0, 8.0))
+        yield "bulb", ellipsoid_distance(points_mm, (0.0, apex_y, apex_z - 24), (13.0, 12.0, 9.0))
 
     def _vesicle_distance(self, points_mm: torch.Tensor) -> torch.Tensor:
         around = self.parameters.surroundings

@@ -49,9 +49,24 @@ def check_request(*, cases: int, output: Path, device: str = "cpu") -> None:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"The device {device!r} cannot be used here: choose cpu or a CUDA device."
-        ) from error
+        raise InputError(f"The device {device!r} cannot be used here: choose cpu or cuda.") from error
+
+
+def compare(
+    pairs: Annotated[Path, typer.Option(help="Folder of the public mrus pairs.")],
+    output: Annotated[Path, typer.Option(help="The PNG file to write.")],
+    cases: Annotated[int, typer.Option(help="How many cases to show.")] = 4,
+    seed: Annotated[int, typer.Option(help="The first case's seed.")] = 0,
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "clinical",
+) -> None:
+    """Draw simulated cases beside real pairs, blurred alike, for a reader to judge."""
+    from .cases import simulate as render
+    from .pictures import draw_comparison
+
+    if cases < 1:
+        raise InputError(f"Cannot show {cases} cases: ask for one or more.")
+    made = [render(sample_case(seed + number, preset=preset)) for number in range(cases)]
+    draw_comparison(made, pairs, output)
 
 
 def main() -> None:

@@ -53,6 +53,7 @@ class SurroundingParameters:
     vesicle_length_mm: float
     vesicle_radius_mm: float
     levator_gap_mm: float
+    levator_slope: float
     levator_thickness_mm: float
     obturator_gap_mm: float
     obturator_thickness_mm: float

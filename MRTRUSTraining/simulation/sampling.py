@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -57,6 +58,8 @@ class Preset:
     lesions: tuple[int, ...] = (0, 1, 1, 1, 1, 1, 2, 2, 2, 3)
     calcification_share: float = 0.5
     cyst_share: float = 0.4
+    shadow_share: float = 0.4
+    gain_slope_db: tuple[float, float] = (-36.0, -8.0)
 
 
 PRESETS = {
@@ -86,6 +89,8 @@ PRESETS = {
         gamma=(0.95, 1.1),
         calcification_share=1.0,
         cyst_share=1.0,
+        shadow_share=0.0,
+        gain_slope_db=(-20.0, -14.0),
     ),
 }
 
@@ -167,7 +172,7 @@ def sample_gland(draw: Draw, settings: Preset) -> GlandParameters:
         transition_zone_ml=volume - peripheral,
         half_depth=draw.normal(0.74, 0.06, 2.0),
         half_height=draw.normal(0.81, 0.07, 2.0),
-        taper=draw.uniform(0.1, 0.28),
+        taper=draw.uniform(0.12, 0.4),
         exponent=draw.uniform(2.0, 2.7),
         shear=draw.normal(0.12, 0.1, 2.0),
         groove=draw.uniform(0.0, 0.16),
@@ -194,6 +199,7 @@ def _sample_surroundings(draw: Draw) -> SurroundingParameters:
         vesicle_length_mm=draw.uniform(18, 30),
         vesicle_radius_mm=draw.uniform(4.0, 7.0),
         levator_gap_mm=draw.uniform(3.0, 8.0),
+        levator_slope=draw.uniform(0.4, 0.9),
         levator_thickness_mm=draw.uniform(3.0, 5.5),
         obturator_gap_mm=draw.uniform(6.0, 14.0),
         obturator_thickness_mm=draw.uniform(11.0, 18.0),
@@ -208,7 +214,7 @@ def _sample_deformation(draw: Draw, gland: GlandParameters) -> DeformationParame
     return DeformationParameters(
         rotation_deg=draw.vector(6.0, 3.3),
         dent_mm=draw.uniform(0, 8),
-        dent_width_mm=draw.uniform(18, 28),
+        dent_width_mm=draw.uniform(13, 22),
         dent_decay_mm=draw.uniform(0.9, 1.5) * half_width,
         dent_slope=draw.normal(0, 0.25, 2.0),
         dent_position_mm=0.8 * half_width,
@@ -293,7 +299,7 @@ def _mr_tissues(draw: Draw, settings: Preset, field_t: float) -> dict[str, tuple
         tissues[tissue] = (t2, density * draw.uniform(0.92, 1.08), fine, coarse)
     t2, density, fine, coarse = tissues["fat"]
     # How bright fat is depends on the echo train more than on the tissue.
-    tissues["fat"] = (t2, density * draw.uniform(0.9, 1.5), fine, coarse)
+    tissues["fat"] = (t2, density * draw.uniform(0.65, 1.25), fine, coarse)
     peripheral = scale * draw.normal(*_PERIPHERAL_T2, 2.0)
     transition = peripheral / draw.between(settings.zone_t2_ratio)
     tissues["peripheral"] = (peripheral, 1.0, draw.uniform(0.05, 0.12), draw.uniform(0.05, 0.15))
@@ -346,16 +352,16 @@ def _sample_trus(draw: Draw, settings: Preset, spacing_mm: float) -> TrusParamet
         ),
         elevational_fwhm_deg=draw.between(settings.elevational_fwhm_deg),
         dynamic_range_db=draw.between(settings.dynamic_range_db),
-        gain_db=draw.normal(-7, 4, 2.0),
-        gain_slope_db=draw.normal(-14, 6, 2.0),
+        gain_db=draw.normal(-9, 4, 2.0),
+        gain_slope_db=draw.between(settings.gain_slope_db),
         gain_variation_db=draw.uniform(0.5, 2.5),
         tgc_db_cm_mhz=draw.normal(0.56, 0.05, 2.0),
         noise_floor_db=draw.uniform(-48, -36),
-        ring_down_db=draw.uniform(-24, 0),
+        ring_down_db=draw.uniform(-32, -6),
         ring_down_mm=draw.uniform(1.5, 4.0),
         capsule_db=draw.uniform(2.0, 9.0),
         gamma=draw.between(settings.gamma),
-        shadow_sectors_deg=_shadow_sectors(draw),
+        shadow_sectors_deg=_shadow_sectors(draw, settings),
         centre_mm=draw.vector(60.0),
         grid_centre_mm=(0.0, 0.0, 0.0),
         size_vox=_size(TRUS_EXTENT_VOX, spacing_mm),
@@ -363,9 +369,9 @@ def _sample_trus(draw: Draw, settings: Preset, spacing_mm: float) -> TrusParamet
     )
 
 
-def _shadow_sectors(draw: Draw) -> tuple[tuple[float, float, float], ...]:
+def _shadow_sectors(draw: Draw, settings: Preset) -> tuple[tuple[float, float, float], ...]:
     """(angle, width, loss in dB) of sectors lost to gas or poor contact; most lie at the fan's sides."""
-    count = draw.count(1, 2) if draw.chance(0.4) else 0
+    count = draw.count(1, 2) if draw.chance(settings.shadow_share) else 0
     side = [1.0 if draw.chance(0.5) else -1.0 for _ in range(count)]
     return tuple((s * draw.uniform(18, 50), draw.uniform(3, 9), draw.uniform(5, 18)) for s in side)
 
@@ -522,8 +528,13 @@ def _with_contrasts(case: CaseParameters, draw: Draw) -> CaseParameters:
 def deformation_of(case: CaseParameters, device: torch.device) -> Deformed:
     """The case's map from the TRUS frame to the gland frame."""
     i, j, k = (n * case.spacing_mm for n in case.trus.size_vox)
-    deformation = case.deformation
-    grid = FieldGrid.around(deformation.field_centre_mm, (j, i, k), deformation.field_spacing_mm)
+    return _deformed(case.deformation, (j, i, k), device)
+
+
+@lru_cache(maxsize=2)
+def _deformed(deformation: DeformationParameters, extent_mm: Vector, device: torch.device) -> Deformed:
+    """The map of these parameters, remembered because bounds, placement and rendering all need it."""
+    grid = FieldGrid.around(deformation.field_centre_mm, extent_mm, deformation.field_spacing_mm)
     return Deformed.of(grid, deformation, device)
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, RegistrationError
+from ..errors import InputError
 from ..results import Registration
 
 if TYPE_CHECKING:
@@ -50,10 +50,12 @@ def write_scene(result: Registration, path: Path, *, name: str) -> None:
     """Write one registration as the scene bundle `path`, its nodes in a folder called `name`.
 
     The bundle is made in a temporary folder beside `path` and moved into place when complete. `InputError`
-    without slicer-core, `RegistrationError` if the bundle cannot be written.
+    without slicer-core, `OSError` if the bundle cannot be written.
     """
     if not slicer_available():
-        raise InputError(f"Writing {path.name} needs slicer-core: install it with pip install mrtrus[slicer].")
+        raise InputError(
+            f"Writing {path.name} needs slicer-core: install it with pip install mrtrus[slicer]."
+        )
     with tempfile.TemporaryDirectory(prefix=".scene-", dir=path.parent) as folder, quiet_vtk():
         bundle = Path(folder) / path.name
         _write_bundle(result, bundle, name)
@@ -100,13 +102,16 @@ def read_scene(path: Path) -> slicer.vtkMRMLScene:
 def quiet_vtk() -> Iterator[None]:
     """Silence VTK: without an application it warns about nodes that nobody misses.
 
-    What fails is told by return values and by a scene's own messages.
+    What fails is told by return values and by a scene's own messages. Two switches, as warnings go to the
+    log whatever the output window is, and the archiver's messages to the window whatever the first one says.
     """
     import vtk
 
-    shown = vtk.vtkObject.GetGlobalWarningDisplay()
+    shown, window = vtk.vtkObject.GetGlobalWarningDisplay(), vtk.vtkOutputWindow.GetInstance()
     vtk.vtkObject.GlobalWarningDisplayOff()
+    vtk.vtkOutputWindow.SetInstance(vtk.vtkStringOutputWindow())
     try:
         yield
     finally:
+        vtk.vtkOutputWindow.SetInstance(window)
         vtk.vtkObject.SetGlobalWarningDisplay(shown)

@@ -13,9 +13,7 @@ from .frames import fill_vtk_image, index_to_ras, right_handed, vtk_matrix
 _GREY = "vtkMRMLColorTableNodeGrey"
 
 
-def add_volume(
-    scene: slicer.vtkMRMLScene, image: sitk.Image, name: str
-) -> slicer.vtkMRMLScalarVolumeNode:
+def add_volume(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
     """Add a scalar volume node with the voxels, pixel type and (oblique) geometry of `image`.
 
     Left-handed axes are made right-handed by reversing the last one; every voxel stays where it is.

@@ -1,0 +1,116 @@
+"""One self-contained HTML page about a registration, for the clinician first and the engineer after."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from .plain_language import (
+    NO_LANDMARKS,
+    Thresholds,
+    has_landmarks,
+    measure_rows,
+    other_measures,
+    verdict,
+)
+from .report_pictures import PIXEL_MM, report_pictures
+from .results import LandmarkRow, Registration
+
+
+@dataclass(frozen=True)
+class _LandmarkLine:
+    """A landmark as printed: errors in mm, and their places on the bar in percent of its length."""
+
+    name: str
+    initial: str
+    rigid: str
+    final: str
+    lost: bool
+    worse: bool
+    dots: tuple[tuple[str, float], ...]
+
+
+def write_report(result: Registration, path: Path, *, case_name: str) -> None:
+    """Write the report of a registration as one HTML file that needs nothing else.
+
+    Raises `OSError` where `path` cannot be written.
+    """
+    path.write_text(report_html(result, case_name=case_name), encoding="utf-8")
+
+
+def report_html(result: Registration, *, case_name: str) -> str:
+    """The report as HTML text; the same result gives the same text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        autoescape=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    target_mm = Thresholds().tre_mean_mm.good
+    scale_mm = _scale_mm(result.measures.landmark_rows, target_mm)
+    return environment.get_template("report.html.j2").render(
+        case_name=case_name,
+        method=result.method,
+        date=result.provenance.get("date"),
+        verdict=verdict(result),
+        warnings=result.warnings,
+        pictures=report_pictures(result),
+        pixels_per_cm=10 / PIXEL_MM,
+        measures=measure_rows(result),
+        others=other_measures(result),
+        landmarks=[_landmark_line(row, scale_mm) for row in result.measures.landmark_rows],
+        no_landmarks=None if has_landmarks(result.measures) else NO_LANDMARKS,
+        target_mm=target_mm,
+        target_percent=100 * target_mm / scale_mm,
+        deformed=result.deformation is not None,
+        timings=_timings(result.timings_s),
+        provenance=_provenance(result.provenance),
+    )
+
+
+def _landmark_line(row: LandmarkRow, scale_mm: float) -> _LandmarkLine:
+    errors = {"initial": row.initial_error_mm, "rigid": row.rigid_error_mm, "final": row.error_mm}
+    known = {name: error for name, error in errors.items() if error is not None and math.isfinite(error)}
+    shown = {name: f"{known[name]:.1f}" if name in known else "–" for name in errors}
+    return _LandmarkLine(
+        name=row.name,
+        lost=row.lost,
+        worse="final" in known and "rigid" in known and known["final"] > known["rigid"] + 0.05,
+        dots=tuple((name, 100 * error / scale_mm) for name, error in known.items()),
+        **shown,
+    )
+
+
+def _scale_mm(rows: tuple[LandmarkRow, ...], least_mm: float) -> float:
+    """The length of the landmarks' bars: the largest error, and some more."""
+    errors = [error for row in rows for error in (row.initial_error_mm, row.rigid_error_mm, row.error_mm)]
+    known = [error for error in errors if error is not None and math.isfinite(error)]
+    return 1.05 * max([2 * least_mm, *known])
+
+
+def _timings(timings_s: dict[str, float]) -> list[tuple[str, str, float]]:
+    """(stage, seconds as printed, percent of the total)."""
+    total = sum(timings_s.values())
+    return [(name, f"{s:.1f} s", 100 * s / total if total > 0 else 0.0) for name, s in timings_s.items()]
+
+
+def _provenance(provenance: dict[str, object]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Sections of (name, value); values that stand alone come first, in a section without a name."""
+    alone = [(name, str(value)) for name, value in provenance.items() if not isinstance(value, dict)]
+    nested = [(name, _flat(value)) for name, value in provenance.items() if isinstance(value, dict)]
+    return ([("", alone)] if alone else []) + nested
+
+
+def _flat(values: dict[object, object], prefix: str = "") -> list[tuple[str, str]]:
+    """(name, value) of a nested dictionary, with dotted names."""
+    lines: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines += _flat(value, f"{prefix}{name}.")
+        else:
+            lines.append((f"{prefix}{name}", str(value)))
+    return lines

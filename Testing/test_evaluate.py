@@ -1,0 +1,220 @@
+"""Evaluation on a data set with known answers, and the statistics of a cohort."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_case import TRUS_SHIFT_MM, write_dataset
+from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.pipeline import Settings
+from MRTRUSTraining.data.cases import find_cases
+from MRTRUSTraining.evaluation.evaluate import (
+    MetricsRow,
+    evaluate,
+    metrics_csv,
+    write_text_atomically,
+)
+from MRTRUSTraining.evaluation.statistics import summarise
+from MRTRUSTraining.evaluation.summary import summary_markdown
+
+CONTRACT = [
+    "case",
+    "method",
+    "masks",
+    "dsc",
+    "hd95_mm",
+    "tre_rms_mm",
+    "tre_mean_mm",
+    "landmarks",
+    "landmarks_lost",
+    "folds_percent",
+    "seconds",
+]
+SETTINGS = Settings(device="cpu")
+
+
+def run(folder: Path, methods: list[str], names: list[str]) -> list[MetricsRow]:
+    return evaluate(find_cases(folder, "muregpro", names), methods, masks="reference", settings=SETTINGS)
+
+
+# --- figures -------------------------------------------------------------------------------------------
+
+
+def test_figures_of_a_known_shift(tmp_path: Path) -> None:
+    """TRUS is MR shifted by 2 mm: the data set's own start is 2 mm off, matched centroids are right."""
+    write_dataset(tmp_path, "muregpro", ("a", "b"))
+    rows = run(tmp_path, ["initial", "centroid"], ["a", "b"])
+    assert [(row.case, row.method) for row in rows] == [
+        ("a", "initial"),
+        ("a", "centroid"),
+        ("b", "initial"),
+        ("b", "centroid"),
+    ]
+    start, matched = rows[0], rows[1]
+    shift = float(np.linalg.norm(TRUS_SHIFT_MM))
+    for value in (start.tre_rms_mm, start.tre_mean_mm, start.gland_centroid_mm):
+        assert value == pytest.approx(shift, abs=0.25)
+    assert start.dsc == pytest.approx(1 - 0.75 * shift / 17, abs=0.02)  # of an ellipsoid moved along its axis
+    assert matched.tre_rms_mm < 0.3
+    assert matched.dsc > 0.96
+    for row in rows:
+        assert (row.masks, row.landmarks, row.landmarks_lost) == ("reference", 2, 0)
+        assert row.folds_percent == 0
+        assert 0 < row.seconds < 60
+        assert row.segmentation_dsc_mr == row.segmentation_dsc_trus == 1.0
+        assert row.error == ""
+
+
+@pytest.mark.slow
+def test_syn_takes_the_rigid_stage_of_the_methods_before_it(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "muregpro", ("a",))
+    rows = run(tmp_path, ["centroid", "rigid", "syn"], ["a"])
+    alone = run(tmp_path, ["syn"], ["a"])[0]
+    assert [row.method for row in rows] == ["centroid", "rigid", "syn"]
+    for name in ("dsc", "hd95_mm", "tre_rms_mm", "jacobian_min", "displacement_max_mm"):
+        assert getattr(rows[2], name) == pytest.approx(getattr(alone, name), abs=1e-9)
+    assert rows[2].seconds > rows[1].seconds, "the shared stage counts for both"
+    assert rows[2].dsc >= rows[1].dsc - 0.01
+    assert rows[2].folds_percent == 0
+    assert rows[2].jacobian_min > 0
+
+
+def test_a_case_that_cannot_be_loaded_stops_nothing(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "muregpro", ("a", "b", "c"))
+    (tmp_path / "us_labels" / "a.nii.gz").write_bytes(b"broken")
+    seen: list[str] = []
+    rows = evaluate(
+        find_cases(tmp_path, "muregpro"),
+        ["initial", "centroid"],
+        masks="reference",
+        settings=SETTINGS,
+        on_row=lambda row: seen.append(row.case),
+    )
+    assert seen == ["a", "a", "b", "b", "c", "c"]
+    assert all("a.nii.gz" in row.error and np.isnan(row.dsc) for row in rows[:2])
+    assert all(row.error == "" and row.dsc > 0.8 for row in rows[2:])
+
+
+def test_a_method_that_fails_stops_nothing(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "muregpro", ("a",))
+    rows = run(tmp_path, ["no-such-model", "centroid"], ["a"])
+    assert "no-such-model" in rows[0].error
+    assert rows[1].error == ""
+    assert rows[1].dsc > 0.96
+
+
+# --- files ---------------------------------------------------------------------------------------------
+
+
+def row(case: str, method: str, tre_mm: float, *, patient: str = "", error: str = "") -> MetricsRow:
+    if error:
+        return MetricsRow(case, method, "reference", patient=patient or case, error=error)
+    return MetricsRow(
+        case,
+        method,
+        "reference",
+        dsc=0.9,
+        hd95_mm=3.0,
+        tre_rms_mm=tre_mm,
+        tre_mean_mm=tre_mm,
+        landmarks=3,
+        landmarks_lost=1,
+        folds_percent=0.0,
+        seconds=2.0,
+        patient=patient or case,
+    )
+
+
+def test_table_has_the_columns_of_the_contract_first() -> None:
+    rows = [row("a", "rigid", 4.56789), row("b, with comma", "rigid", np.nan)]
+    lines = list(csv.DictReader(metrics_csv(rows).splitlines()))
+    assert list(lines[0])[: len(CONTRACT)] == CONTRACT
+    assert [line["case"] for line in lines] == ["a", "b, with comma"]
+    assert lines[0]["tre_rms_mm"] == "4.5679"
+    assert lines[1]["tre_rms_mm"] == ""
+    assert (lines[0]["landmarks"], lines[0]["landmarks_lost"]) == ("3", "1")
+
+
+def test_summary_gives_every_method_its_mean_and_interval() -> None:
+    rows = [row(c, m, t) for c, m, t in [("a", "rigid", 4.0), ("b", "rigid", 6.0), ("a", "cmsa", 3.0)]]
+    rows.append(row("b", "cmsa", 4.0))
+    text = summary_markdown(rows, title="Two pairs", command="mrtrus evaluate")
+    assert text.startswith("# Two pairs\n")
+    assert "`mrtrus evaluate`" in text
+    assert "| rigid | 2 |" in text
+    assert "5.00 ± 1.41 [4.00, 6.00]" in text
+    # Paired: −1 and −2 against rigid.
+    assert "-1.50 [-2.00, -1.00]" in text
+    assert "2 of 6" in text
+    assert "Failed" not in text
+
+
+@pytest.mark.filterwarnings("error")
+def test_summary_lists_failures_and_survives_a_method_that_always_fails() -> None:
+    rows = [row("a", "rigid", 4.0), row("a", "cmsa", 0, error="It broke."), row("b", "rigid", 4.0)]
+    text = summary_markdown(rows, title="t", command="c")
+    assert "- a, cmsa: It broke." in text
+    assert "| cmsa |" not in text.split("Mean ± standard deviation")[0]
+    assert " nan" not in text
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    write_text_atomically("one", path)
+    write_text_atomically("two\n", path)
+    assert path.read_text() == "two\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text_atomically("x", tmp_path / "absent" / "metrics.csv")
+
+
+# --- statistics ----------------------------------------------------------------------------------------
+
+
+def test_interval_of_independent_patients_is_that_of_the_normal_theory() -> None:
+    values = np.random.default_rng(0).normal(5.0, 2.0, 400)
+    found = summarise(values, [str(n) for n in range(400)])
+    half = 1.96 * values.std(ddof=1) / 20
+    assert (found.mean, found.sd, found.pairs) == (
+        pytest.approx(values.mean()),
+        pytest.approx(values.std(ddof=1)),
+        400,
+    )
+    assert found.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+def test_patients_are_resampled_not_pairs() -> None:
+    """Forty patients with ten equal pairs each: as uncertain as forty values, not as four hundred."""
+    per_patient = np.random.default_rng(1).normal(5.0, 2.0, 40)
+    values, patients = np.repeat(per_patient, 10), np.repeat(np.arange(40).astype(str), 10)
+    grouped = summarise(values, patients.tolist())
+    as_forty = summarise(per_patient, [str(n) for n in range(40)])
+    naive = summarise(values, [str(n) for n in range(400)])
+    assert grouped.high - grouped.low == pytest.approx(as_forty.high - as_forty.low, rel=0.02)
+    assert grouped.high - grouped.low > 2.5 * (naive.high - naive.low)
+    assert grouped.mean == naive.mean
+
+
+def test_a_patient_weighs_by_its_pairs() -> None:
+    found = summarise([0.0, 1.0, 1.0, 1.0], ["a", "b", "b", "b"])
+    assert found.mean == 0.75
+    # Draws are aa (0), ab and ba (0.75), bb (1).
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
+def test_pairs_without_the_figure_are_left_out() -> None:
+    found = summarise([1.0, np.nan, 3.0, np.nan], ["a", "a", "b", "c"])
+    assert (found.mean, found.pairs) == (2.0, 2)
+    nothing = summarise([np.nan, np.nan], ["a", "b"])
+    assert nothing.pairs == 0
+    assert np.isnan(nothing.mean)
+    assert np.isnan(summarise([2.0], ["a"]).sd)
+
+
+def test_same_seed_same_interval() -> None:
+    values = np.random.default_rng(2).normal(size=30).tolist()
+    patients = [str(n) for n in range(30)]
+    assert summarise(values, patients) == summarise(values, patients)
+    assert summarise(values, patients, seed=1) != summarise(values, patients)

@@ -1,0 +1,190 @@
+"""Real processes that are interrupted, killed, or out of disk: the old result or none, never half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from cases import CaseFiles
+from disks import fill, mounted_disk
+from MRTRUSRegistrationLib.geometry import Grid
+from MRTRUSRegistrationLib.outputs import check_output
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="the signals are those of POSIX"),
+]
+_PATIENCE_S = 120
+
+
+@contextmanager
+def _started(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A run in a process of its own, which has ended when the context does."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "MRTRUSRegistrationLib", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def _wait_for_stage(process: subprocess.Popen[str], stage: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(stage):
+            return
+    raise AssertionError(f"The run ended before {stage}.")
+
+
+def _wait_for_staging(process: subprocess.Popen[str], output: Path) -> Path:
+    """Until the result is being written."""
+    end = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < end and process.poll() is None:
+        for path in output.parent.glob(f".{output.name}.partial-{process.pid}"):
+            return path
+        time.sleep(0.005)
+    raise AssertionError("The run wrote nothing.")
+
+
+def _end(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, error = process.communicate(timeout=_PATIENCE_S)
+    return process.returncode, error.splitlines()[-1] if error else ""
+
+
+def _complete(output: Path) -> bool:
+    """Whether the folder holds a result whose files can all be read."""
+    content = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    trus = Grid.of(sitk.ReadImage(str(output / "trus_mask.nii.gz")))
+    moved = sitk.ReadImage(str(output / "registered_mr.nii.gz"))
+    sitk.ReadTransform(str(output / "mr_to_trus.h5"))
+    report = (output / "report.html").read_text(encoding="utf-8").rstrip()
+    return content["format"] == 1 and Grid.of(moved).same_as(trus) and report.endswith("</html>")
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def old_result(case_files: CaseFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("old") / "out"
+    with _started(case_files.arguments(output)) as process:
+        assert _end(process)[0] == 0
+    assert _complete(output)
+    return output
+
+
+def test_an_interrupted_run_leaves_nothing(case_files: CaseFiles, tmp_path: Path):
+    with _started(case_files.arguments(tmp_path / "out", method="rigid")) as process:
+        _wait_for_stage(process, "align")
+        process.send_signal(signal.SIGINT)
+        assert _end(process) == (130, "Error: Interrupted.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_while_writing_the_old_result_stays(case_files: CaseFiles, old_result: Path):
+    before = _contents(old_result)
+    with _started(case_files.arguments(old_result, overwrite=True)) as process:
+        _wait_for_staging(process, old_result)
+        process.send_signal(signal.SIGINT)
+        assert _end(process) == (130, "Error: Interrupted.")
+    assert _contents(old_result) == before
+    assert [path.name for path in old_result.parent.iterdir()] == ["out"]
+
+
+def test_termination_works_where_ctrl_c_is_ignored(case_files: CaseFiles, tmp_path: Path):
+    """As for a job that a script starts in the background."""
+    signal_before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with _started(case_files.arguments(tmp_path / "out")) as process:
+            signal.signal(signal.SIGINT, signal_before)
+            _wait_for_stage(process, "align")
+            process.send_signal(signal.SIGTERM)
+            assert _end(process) == (130, "Error: Interrupted.")
+    finally:
+        signal.signal(signal.SIGINT, signal_before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_while_writing_the_old_result_stays(case_files: CaseFiles, old_result: Path):
+    before = _contents(old_result)
+    arguments = case_files.arguments(old_result, overwrite=True)
+    with _started(arguments) as process:
+        staging = _wait_for_staging(process, old_result)
+        process.kill()
+        assert _end(process)[0] == -signal.SIGKILL
+    assert staging.is_dir()
+    assert _contents(old_result) == before
+    with _started(arguments) as process:
+        assert _end(process)[0] == 0
+    assert [path.name for path in old_result.parent.iterdir()] == ["out"]
+    assert _complete(old_result)
+
+
+def test_a_killed_first_run_leaves_no_result(case_files: CaseFiles, tmp_path: Path):
+    output = tmp_path / "out"
+    with _started(case_files.arguments(output)) as process:
+        _wait_for_staging(process, output)
+        process.kill()
+    assert not output.exists()
+    check_output(output, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with mounted_disk(tmp_path_factory.mktemp("disk"), size_mb=256) as folder:
+        yield folder
+
+
+@pytest.mark.parametrize("leave_bytes", [0, 400_000])
+def test_a_disk_that_fills_up_leaves_the_old_result(leave_bytes: int, case_files: CaseFiles, disk: Path):
+    output = disk / "out"
+    output.mkdir(exist_ok=True)
+    (output / "result.json").write_text("old", encoding="utf-8")
+    with _started(case_files.arguments(output, method="rigid", overwrite=True)) as process:
+        _wait_for_stage(process, "align")
+        filler = fill(disk, leave_bytes=leave_bytes)
+        code, message = _end(process)
+    filler.unlink()
+    assert code == 2
+    assert message == f"Error: The disk of {output} is full; free some space and run again."
+    assert _contents(output) == {"result.json": b"old"}
+    assert [path.name for path in disk.iterdir()] == ["out"]
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_the_old_result(case_files: CaseFiles, disk: Path):
+    output = disk / "out"
+    output.mkdir(exist_ok=True)
+    (output / "result.json").write_text("old", encoding="utf-8")
+    with _started(case_files.arguments(output, overwrite=True)) as process:
+        _wait_for_staging(process, output)
+        filler = fill(disk, leave_bytes=0)
+        code, message = _end(process)
+    filler.unlink()
+    assert (code, "is full" in message) == (2, True)
+    assert _contents(output) == {"result.json": b"old"}
+
+
+def test_a_disk_that_becomes_read_only_is_one_sentence(case_files: CaseFiles, tmp_path: Path):
+    with mounted_disk(tmp_path, size_mb=256) as folder:
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        with _started(case_files.arguments(folder / "out")) as process:
+            code, message = _end(process)
+    assert code == 2
+    assert "Read-only file system" in message
