@@ -106,8 +106,8 @@ def segmentation_settings(modality: str) -> SegmentationSettings:
     if modality.upper() not in ("MR", "TRUS"):
         raise InputError(f"The modality {modality!r} is not known; give mr or trus.")
     if modality.upper() == "MR":
-        return SegmentationSettings("MR", training_vox=(64, 64, 48))
-    return SegmentationSettings("TRUS", training_vox=(64, 48, 48))
+        return SegmentationSettings("MR", training_vox=(80, 80, 64), batch=1)
+    return SegmentationSettings("TRUS", training_vox=(64, 48, 48), batch=2)
 
 
 def registration_settings(network: str) -> RegistrationSettings:
@@ -123,7 +123,7 @@ def train_segmentation(
     output: OutputOption,
     data: DataOption = None,
     simulated: SimulatedOption = None,
-    steps: int = 2000,
+    steps: int = 4000,
     learning_rate: float = 2e-3,
     device: DeviceOption = "cpu",
     seed: int = 2024,

@@ -14,7 +14,7 @@ from MRTRUSRegistrationLib import __version__
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import ModelCard, file_sha256
 
-from .networks.cmsa import CMSANet
+from .networks.cmsa import CMSANet, MirrorAveraged
 from .networks.vnet import GlandProbability, VNet
 from .registration_training import RegistrationSettings
 from .segmentation_training import SegmentationSettings
@@ -53,7 +53,7 @@ def export_segmentation(
         title=f"V-Net, prostate gland in {'T2-weighted MR' if modality == 'MR' else 'TRUS'}",
         task="segmentation",
         modality=modality,
-        architecture=_architecture("VNet", network, widths=list(settings.widths)),
+        architecture=_architecture("VNet", network, widths=list(settings.widths), mirror_averaged=True),
         preprocessing=settings.preprocessing,
         grid_vox=settings.window_vox,
         settings={"threshold": 0.5},
@@ -65,7 +65,7 @@ def export_segmentation(
         provenance=_provenance(record, command),
     )
     example = (torch.zeros(1, 1, *settings.training_vox[::-1]),)
-    return _write(GlandProbability(network).eval(), example, card, output)
+    return _write(GlandProbability(network, mirror=True).eval(), example, card, output)
 
 
 def export_registration(
@@ -84,7 +84,9 @@ def export_registration(
         title="Dual-stream registration network with cross-modal spatial attention",
         task="registration",
         modality="MR-TRUS",
-        architecture=_architecture("CMSANet", network, integration_steps=settings.integration_steps),
+        architecture=_architecture(
+            "CMSANet", network, integration_steps=settings.integration_steps, mirror_averaged=True
+        ),
         preprocessing=settings.preprocessing,
         grid_vox=settings.grid_vox,
         settings={"intensity_floor": settings.intensity_floor},
@@ -102,7 +104,7 @@ def export_registration(
         provenance=_provenance(record, command),
     )
     example = tuple(torch.zeros(1, 1, *settings.grid_vox[::-1]) for _ in range(2))
-    return _write(network, example, card, output)
+    return _write(MirrorAveraged(network).eval(), example, card, output)
 
 
 def _architecture(name: str, network: torch.nn.Module, **details: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class RegistrationSettings:
     integration_steps: int = 7
     loss: RegionLoss = RegionLoss()
     misalignment: SpatialRange = SpatialRange(
-        rotation_deg=4.0, log_scale=0.03, shear=0.02, translation_vox=0.8, elastic_vox=0.4
+        rotation_deg=6.0, log_scale=0.03, shear=0.02, translation_vox=0.8, elastic_vox=0.4
     )
     shared: SpatialRange = SpatialRange(
         rotation_deg=6.0, log_scale=0.06, shear=0.03, translation_vox=1.0, elastic_vox=0.8

@@ -13,7 +13,6 @@ from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
 from MRTRUSRegistrationLib.measures import dsc
 from MRTRUSRegistrationLib.models import Preprocessing, prepare_image
 from MRTRUSRegistrationLib.segmentation import clean_mask, gland_probability
-from torch.nn import functional
 
 from .data.augmentation import (
     IntensityRange,
@@ -37,14 +36,15 @@ class SegmentationSettings:
     """What a segmenter is: its width, its input and the window it is trained on (i, j, k)."""
 
     modality: Modality
-    widths: tuple[int, ...] = (16, 32, 48, 64, 96)
+    widths: tuple[int, ...] = (8, 16, 32, 64, 96)
     preprocessing: Preprocessing = Preprocessing("LPS", (1.5, 1.5, 1.5), smoothing_mm=0.7)
-    training_vox: tuple[int, int, int] = (64, 64, 48)
+    training_vox: tuple[int, int, int] = (80, 80, 64)
     window_vox: tuple[int, int, int] = (112, 112, 96)
     batch: int = 2
     dropout: float = 0.1
-    spatial: SpatialRange = SpatialRange(translation_vox=2.0, elastic_vox=1.0)
-    intensity: IntensityRange = IntensityRange(probability=0.25, log_gamma=0.2)
+    first_share: float = 0.75
+    spatial: SpatialRange = SpatialRange()
+    intensity: IntensityRange = IntensityRange(probability=0.3)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def prepare_samples(cases: Sequence[Case], settings: SegmentationSettings) -> li
 
 
 class SegmentationTask:
-    """Dice and cross-entropy on random volumes; the groups of `training` are drawn with equal chance."""
+    """Two-class Dice on random volumes; the first group of `training` is drawn with `first_share`."""
 
     def __init__(
         self,
@@ -87,14 +87,11 @@ class SegmentationTask:
     def loss(self, forward: Forward, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         pairs = [self._draw(rng) for _ in range(self.settings.batch)]
         images, glands = torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs])
-        logits = forward(images)
-        dice = two_class_dice_loss(logits, glands)
-        # Cross-entropy, which the paper does not have, speeds up the first thousand steps.
-        entropy = functional.cross_entropy(logits, glands[:, 0].long())
-        return dice + 0.5 * entropy, {"dice": float(dice.detach())}
+        return two_class_dice_loss(forward(images), glands), {}
 
     def _draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        group = self._groups[int(rng.integers(len(self._groups)))]
+        first = len(self._groups) == 1 or rng.random() < self.settings.first_share
+        group = self._groups[0 if first else int(rng.integers(1, len(self._groups)))]
         image, gland = group[int(rng.integers(len(group)))]
         size = self.settings.training_vox[::-1]
         both = random_fit(torch.cat([image, gland], dim=1), size, rng)

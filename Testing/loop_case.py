@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from MRTRUSTraining.trainer import Forward, LoopSettings, train
 
 

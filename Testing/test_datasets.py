@@ -15,9 +15,10 @@ from MRTRUSRegistrationLib.geometry import (
     resample_mask,
 )
 from MRTRUSRegistrationLib.rigid import gland_initial
+from shapes import array, overlap, turned
+
 from MRTRUSTraining.data.cases import centred_initial, find_cases, load_case, read_case_names
 from MRTRUSTraining.evaluation.rigid_choice import landmark_rms_mm
-from shapes import array, overlap, turned
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mrus"
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the mrus pairs are not beside the repository")

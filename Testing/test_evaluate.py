@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dataset_case import TRUS_SHIFT_MM, write_dataset
+from MRTRUSRegistrationLib.deformable import SynSettings
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.pipeline import Settings
+from MRTRUSRegistrationLib.rigid import RigidSettings
+
 from MRTRUSTraining.data.cases import find_cases
 from MRTRUSTraining.evaluation.evaluate import (
     MetricsRow,
@@ -31,7 +34,12 @@ CONTRACT = [
     "folds_percent",
     "seconds",
 ]
-SETTINGS = Settings(device="cpu")
+# Coarser than the defaults: what is tested here is the bookkeeping.
+SETTINGS = Settings(
+    device="cpu",
+    rigid=RigidSettings(spacing_mm=3.0),
+    syn=SynSettings(spacing_mm=3.0, syn_iterations=(20, 10)),
+)
 
 
 def run(folder: Path, methods: list[str], names: list[str]) -> list[MetricsRow]:
@@ -75,7 +83,7 @@ def test_syn_takes_the_rigid_stage_of_the_methods_before_it(tmp_path: Path) -> N
     for name in ("dsc", "hd95_mm", "tre_rms_mm", "jacobian_min", "displacement_max_mm"):
         assert getattr(rows[2], name) == pytest.approx(getattr(alone, name), abs=1e-9)
     assert rows[2].seconds > rows[1].seconds, "the shared stage counts for both"
-    assert rows[2].dsc >= rows[1].dsc - 0.01
+    assert rows[2].dsc > 0.95
     assert rows[2].folds_percent == 0
     assert rows[2].jacobian_min > 0
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import InstalledModel, file_sha256, find_model, load_network, read_card
+
 from MRTRUSTraining.export import export_registration, export_segmentation, load_best
-from MRTRUSTraining.networks.cmsa import CMSANet
+from MRTRUSTraining.networks.cmsa import CMSANet, MirrorAveraged
 from MRTRUSTraining.networks.vnet import GlandProbability, VNet
 from MRTRUSTraining.registration_training import RegistrationSettings
 from MRTRUSTraining.segmentation_training import SegmentationSettings
@@ -39,7 +40,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module
     card_path = export_segmentation(
         folder / "run", SEGMENTATION, folder / "models", training_data=DATA, command=COMMAND
     )
-    return GlandProbability(network).eval(), InstalledModel(read_card(card_path), card_path)
+    return GlandProbability(network, mirror=True).eval(), InstalledModel(read_card(card_path), card_path)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +48,12 @@ def registrator(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Modu
     folder = tmp_path_factory.mktemp("registrator")
     torch.manual_seed(0)
     network = CMSANet(integration_steps=5)
-    torch.nn.init.normal_(network.flow.weight, std=3.0)
+    torch.nn.init.normal_(network.flow.weight, std=10.0)
     trained(folder / "run", network, {"tre_rms_mm": 5.4321, "dsc": 0.9})
     card_path = export_registration(
         folder / "run", REGISTRATION, folder / "models", training_data=DATA, command=COMMAND
     )
-    return network, InstalledModel(read_card(card_path), card_path)
+    return MirrorAveraged(network).eval(), InstalledModel(read_card(card_path), card_path)
 
 
 def inputs(count: int, size: tuple[int, int, int]) -> tuple[torch.Tensor, ...]:
@@ -101,8 +102,8 @@ def test_both_files_are_the_network_with_rounded_weights(
     segmenter: tuple[torch.nn.Module, InstalledModel], registrator: tuple[torch.nn.Module, InstalledModel]
 ) -> None:
     """Only the rounding of the weights separates the two shipped files from the trained network."""
-    rounded_vnet = GlandProbability(VNet(SEGMENTATION.widths)).eval()
-    rounded_cmsa = CMSANet(integration_steps=5).eval()
+    rounded_vnet = GlandProbability(VNet(SEGMENTATION.widths), mirror=True).eval()
+    rounded_cmsa = MirrorAveraged(CMSANet(integration_steps=5)).eval()
     given_to = (
         (rounded_vnet, segmenter, inputs(1, (32, 48, 32))),
         (rounded_cmsa, registrator, inputs(2, (32, 32, 48))),
@@ -151,7 +152,12 @@ def test_card_says_what_drives_the_registrator(registrator: tuple[torch.nn.Modul
     assert (card.name, card.task, card.modality) == ("cmsa", "registration", "MR-TRUS")
     assert card.grid_vox == (48, 32, 32)
     assert card.settings == {"intensity_floor": 0.5}
-    assert card.architecture == {"name": "CMSANet", "parameters": 412_411, "integration_steps": 5}
+    assert card.architecture == {
+        "name": "CMSANet",
+        "parameters": 412_411,
+        "integration_steps": 5,
+        "mirror_averaged": True,
+    }
     assert card.figures[0]["tre_rms_mm"] == 5.4321
     found = find_model(task="registration", modality="MR-TRUS", name="cmsa", extra=model.card_path.parent)
     assert found.card == card

@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+
 from MRTRUSTraining.losses import (
     bending_energy,
     gaussian_smooth,
@@ -14,7 +16,6 @@ from MRTRUSTraining.losses import (
     two_class_dice_loss,
     weighted_dice_loss,
 )
-from scipy.ndimage import gaussian_filter
 
 
 def boxes() -> tuple[torch.Tensor, torch.Tensor]:

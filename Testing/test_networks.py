@@ -5,12 +5,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from MRTRUSTraining.losses import gaussian_smooth
-from MRTRUSTraining.networks.cmsa import CMSANet, CrossModalSpatialAttention, EncoderLevel
-from MRTRUSTraining.networks.vnet import GlandProbability, VNet
-from MRTRUSTraining.networks.warp import identity_grid, integrate, integrate_at_half_resolution, warp
 from scipy.linalg import expm
 from scipy.ndimage import map_coordinates
+
+from MRTRUSTraining.losses import gaussian_smooth
+from MRTRUSTraining.networks.cmsa import CMSANet, CrossModalSpatialAttention, EncoderLevel, MirrorAveraged
+from MRTRUSTraining.networks.vnet import GlandProbability, VNet
+from MRTRUSTraining.networks.warp import identity_grid, integrate, integrate_at_half_resolution, warp
 
 SMALL = (16, 16, 32)
 
@@ -135,6 +136,28 @@ def test_the_two_inputs_are_not_interchangeable() -> None:
     moving, fixed = pair()
     with torch.inference_mode():
         assert (network(moving, fixed) - network(fixed, moving)).abs().max() > 1e-3
+
+
+def test_mirror_averaged_registration_mirrors_with_its_input() -> None:
+    """The mirrored pair gives the mirrored field, whose left–right component has the other sign."""
+    plain = with_large_flow(CMSANet())
+    network = MirrorAveraged(plain).eval()
+    moving, fixed = pair()
+    with torch.inference_mode():
+        field = network(moving, fixed)
+        expected = network(moving.flip(-1), fixed.flip(-1)).flip(-1)
+        expected[:, 2] *= -1
+        torch.testing.assert_close(field, expected, atol=1e-5, rtol=0)
+        assert (field - plain(moving, fixed)).abs().max() > 1e-3
+
+
+def test_mirror_averaged_probability_mirrors_with_its_input() -> None:
+    network = GlandProbability(VNet((4, 8, 8, 8, 8)), mirror=True).eval()
+    image = pair()[0]
+    with torch.inference_mode():
+        found = network(image)
+        torch.testing.assert_close(network(image.flip(-1)).flip(-1), found, atol=1e-5, rtol=0)
+        assert (found - GlandProbability(network.network)(image)).abs().max() > 1e-3
 
 
 # --- warp ----------------------------------------------------------------------------------------------

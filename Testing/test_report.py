@@ -275,6 +275,14 @@ def test_each_threshold_changes_the_verdict(key: str, value: float, expected: st
     assert level(**({"landmarks": 3.0, "tre_mean_mm": 1.0} | {key: value})) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "reading"), [(0.5, "takes 2.0 times its volume"), (1.0, "nowhere"), (-0.1, "folds")]
+)
+def test_the_smallest_volume_ratio_is_read_as_a_stretch(value: float, reading: str) -> None:
+    rows = {row.key: row for row in measure_rows(registration(measures=measures(jacobian_min=value)))}
+    assert reading in rows["jacobian_min"].reading
+
+
 def test_thresholds_can_be_given() -> None:
     strict = Thresholds(dsc=plain_language.Limits(0.95, 0.92))
     assert verdict(registration(), thresholds=strict).level == "poor"
@@ -450,6 +458,18 @@ def test_maps_show_the_fields_own_numbers() -> None:
         index = np.stack([columns, rows, 0 * rows, 1 + 0 * rows], axis=-1)
         x_mm = (index @ plane.grid.index_to_point.T)[..., 0]
         assert displacement_mm(deformation, plane) == pytest.approx(0.1 * np.abs(x_mm), abs=1e-6)
+
+
+def test_the_colours_of_local_volume_suit_the_gland_not_its_surroundings() -> None:
+    # A gentle stretch within the gland and a steep one at the image's left border.
+    grid = TRUS_GRID
+    x_mm = ((points_mm(grid) - grid.centre_mm) @ grid.axes)[..., :1]
+    along_x = np.where(x_mm < -26, 0.8 * (x_mm + 26), 0) + 0.03 * x_mm
+    deformation = Deformation(field_transform(along_x * grid.axes[:, 0], grid), "test")
+    row = report_pictures(registration(deformation=deformation)).jacobian
+    assert row is not None
+    assert row.bar is not None
+    assert [text for _, text in row.bar.ticks] == ["≤ 0.8", "0.9", "1", "1.1", "≥ 1.2"]
 
 
 def test_folds_are_magenta() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from loop_case import LineTask
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
+
 from MRTRUSTraining.trainer import train
 
 

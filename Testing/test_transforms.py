@@ -15,8 +15,9 @@ from MRTRUSRegistrationLib.transforms import (
     inverse_points_mm,
     transform_points_mm,
 )
-from MRTRUSTraining.networks.warp import warp
 from shapes import OBLIQUE, array, bump_mm, cube_grid, points_mm, turned
+
+from MRTRUSTraining.networks.warp import warp
 
 RIGID = sitk.Euler3DTransform((4.0, -9.0, 2.0), 0.3, -0.2, 0.15, (11.0, -6.0, 8.0))
 # Anisotropic and oblique, about the origin, large enough for a smooth bump that fades out inside.
@@ -100,11 +101,11 @@ def test_points_outside_the_field_do_not_move() -> None:
 def test_the_deformation_comes_before_the_rigid_transform() -> None:
     deformation = field_transform(np.broadcast_to([1.0, 2.0, 3.0], (13, 17, 21, 3)), OBLIQUE)
     point = OBLIQUE.centre_mm
-    expected = RIGID.TransformPoint((point + [1, 2, 3]).tolist())
+    expected = RIGID.TransformPoint(np.add(point, (1, 2, 3)).tolist())
     np.testing.assert_allclose(
         compose(RIGID, deformation).TransformPoint(point.tolist()), expected, atol=1e-9
     )
-    other_order = np.array(RIGID.TransformPoint(point.tolist())) + [1, 2, 3]
+    other_order = np.add(RIGID.TransformPoint(point.tolist()), (1, 2, 3))
     assert np.linalg.norm(other_order - expected) > 0.5, "the two orders must differ for this test to tell"
 
 

@@ -31,7 +31,7 @@ class SynSettings:
     """ANTs affine and SyN on the two masks, the recipe that won the µ-RegPro challenge."""
 
     spacing_mm: float = 1.5
-    margin_mm: float = 15.0
+    margin_mm: float = 18.0
     affine_iterations: tuple[int, ...] = (500, 300, 100)
     affine_shrink_factors: tuple[int, ...] = (4, 2, 1)
     affine_smoothing_vox: tuple[float, ...] = (2, 1, 0)

@@ -193,10 +193,15 @@ def write_result(
     """
     reporter = reporter or Reporter()
     with staging_folder(folder) as staging:
+        # Libraries fail noisily or not at all on a full disk, so that the room is looked at before each.
+        needed = _needed_bytes(result)
         reporter.report("write", 0.0, "Images and transforms")
+        _require_space(staging, needed)
         _write_images(result, staging, with_trus)
+        _require_space(staging, needed)
         _write_transforms(result, staging)
         reporter.report("write", 0.4, "Slicer scene")
+        _require_space(staging, needed)
         scene_written = _write_scene(result, staging / "scene.mrb", case_name)
         reporter.report("write", 0.7, "Report")
         write_report(result, staging / "report.html", case_name=case_name)
@@ -205,6 +210,19 @@ def write_result(
             json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8"
         )
         reporter.report("write", 1.0)
+
+
+def _needed_bytes(result: Registration) -> int:
+    """Room for what is written, were nothing of it compressed; the scene is a folder before it is a file."""
+    images = (result.mr, result.trus, result.registered_mr, result.mr_gland.mask, result.trus_gland.mask)
+    total = sum(_bytes(image) for image in images)
+    if result.deformation is not None:
+        total += 2 * _bytes(result.deformation.transform.GetDisplacementField())
+    return 2 * total + _FULL_BYTES
+
+
+def _bytes(image: sitk.Image) -> int:
+    return image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
 
 
 def _write_images(result: Registration, folder: Path, with_trus: bool) -> None:
@@ -230,8 +248,7 @@ def _in_percent(probability: sitk.Image) -> sitk.Image:
 
 def _write_checked(image: sitk.Image, path: Path) -> None:
     """Write an image and read it back: ITK says nothing when the disk takes only a part of it."""
-    length = image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
-    _require_space(path.parent, length)
+    length = _bytes(image)
     _write(partial(sitk.WriteImage, image, str(path), useCompression=True, compressionLevel=3))
     if _unpacked_bytes(path) < length:
         raise OSError(errno.EIO, "incomplete", str(path))
@@ -250,10 +267,6 @@ def _unpacked_bytes(path: Path) -> int:
 
 
 def _write_transforms(result: Registration, folder: Path) -> None:
-    field_bytes = 0
-    if result.deformation is not None:
-        field_bytes = 24 * result.deformation.transform.GetDisplacementField().GetNumberOfPixels()
-    _require_space(folder, field_bytes + _FULL_BYTES)
     for name, transform in (("mr_to_trus", result.transform), ("rigid", result.rigid.transform)):
         _write(partial(sitk.WriteTransform, transform, str(folder / f"{name}.h5")))
 

@@ -309,11 +309,9 @@ def _read_folds(value: float, level: Level) -> str:
 def _read_jacobian_min(value: float, level: Level) -> str:
     if value <= 0:
         return "somewhere in the gland tissue folds (a physical deformation stays above 0)."
-    change = "stretched" if value < 1 else "compressed"
-    times = 1 / value if value < 1 else value
-    return (
-        f"the most stretched piece of gland: {change} {times:.1f}-fold in volume (1 is unchanged, 0 a fold)."
-    )
+    if value >= 1:
+        return "nowhere in the gland is MR tissue stretched (1 is unchanged)."
+    return f"the most stretched piece of the gland takes {1 / value:.1f} times its volume on MR (1 is unchanged)."
 
 
 def _read_log_std(value: float, level: Level) -> str:

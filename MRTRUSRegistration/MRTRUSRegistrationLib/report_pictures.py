@@ -260,8 +260,7 @@ class _Studio:
 
     def jacobian_row(self, deformation: Deformation) -> PictureRow:
         determinants = [jacobian_slice(deformation, plane) for plane in self.map_planes]
-        farthest = max(float(np.abs(values - 1).max()) for values in determinants)
-        half = min(max(np.ceil(10 * farthest) / 10, 0.2), 1.0)
+        half = self._jacobian_half_range(determinants)
         caption = (
             "Local volume on MR divided by that on TRUS. White: unchanged; blue (below 1): MR tissue is "
             "stretched; red (above 1): it is compressed; magenta: folds, which tissue cannot do."
@@ -270,10 +269,19 @@ class _Studio:
         relative = [(values - 1) / (2 * half) + 0.5 for values in determinants]
         folds = [values <= 0 for values in determinants]
         pictures = self._maps(relative, "RdBu_r", what, folds)
-        ticks = [(100 * part, f"{1 + half * (2 * part - 1):.3g}") for part in (0, 0.25, 0.5, 0.75, 1)]
+        ticks = [(100 * part, f"{1 + half * (2 * part - 1):.3g}") for part in (0.25, 0.5, 0.75)]
+        ticks = [(0.0, f"≤ {1 - half:.3g}"), *ticks, (100.0, f"≥ {1 + half:.3g}")]
         return PictureRow(
             "Local volume (Jacobian)", caption, pictures, ColourBar(_css_colours("RdBu_r"), tuple(ticks))
         )
+
+    def _jacobian_half_range(self, determinants: list[np.ndarray]) -> float:
+        """How far the colours reach from 1: what the gland needs, whatever happens around it."""
+        farthest = 0.0
+        for plane, values in zip(self.map_planes, determinants, strict=True):
+            gland = slice_image(self.result.trus_gland.mask, plane) > 0.5
+            farthest = max(farthest, float(np.abs(values[gland] - 1).max(initial=0)))
+        return float(min(max(np.ceil(10 * farthest) / 10, 0.2), 1.0))
 
     def _maps(
         self, values: list[np.ndarray], palette: str, what: str, marked: list[np.ndarray] | None = None
@@ -417,7 +425,7 @@ def _map_png(values: np.ndarray, palette: str, marked: np.ndarray | None) -> str
     from matplotlib import colormaps
 
     colours = colormaps[palette](values.clip(0, 1))
-    colours[..., 3] = np.where(np.isfinite(values), 0.72, 0.0)
+    colours[..., 3] = np.where(np.isfinite(values), 0.8, 0.0)
     if marked is not None:
         colours[marked] = (1, 0, 1, 1)
     return _png(255 * colours)

@@ -110,3 +110,22 @@ class CMSANet(nn.Module):
         if self.integration_steps == 0:
             return velocity
         return integrate_at_half_resolution(velocity, self.integration_steps)
+
+
+class MirrorAveraged(nn.Module):
+    """What is exported: a registration network averaged over a pair and its mirror image.
+
+    The mirror is along the last axis (left–right in LPS order); the mirrored field is mirrored back, which
+    changes the sign of its component along that axis.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        straight = self.network(moving, fixed)
+        mirrored = self.network(moving.flip([4]), fixed.flip([4])).flip([4])
+        sign = torch.ones(1, 3, 1, 1, 1, dtype=mirrored.dtype, device=mirrored.device)
+        sign[:, 2] = -1.0
+        return (straight + mirrored * sign) / 2

@@ -83,11 +83,20 @@ class VNet(nn.Module):
 
 
 class GlandProbability(nn.Module):
-    """What is exported: a segmentation network followed by softmax; returns (B, 1, K, J, I) probabilities."""
+    """What is exported: a segmentation network followed by softmax; returns (B, 1, K, J, I) probabilities.
 
-    def __init__(self, network: nn.Module) -> None:
+    With `mirror` the mean over the image and its mirror image along the last axis (left–right in LPS order)
+    is returned, for the gland may be either way round.
+    """
+
+    def __init__(self, network: nn.Module, *, mirror: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.mirror = mirror
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(self.network(image), dim=1)[:, 1:]
+        probability = torch.softmax(self.network(image), dim=1)[:, 1:]
+        if self.mirror:
+            mirrored = torch.softmax(self.network(image.flip([4])), dim=1)[:, 1:]
+            probability = (probability + mirrored.flip([4])) / 2
+        return probability

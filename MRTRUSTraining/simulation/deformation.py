@@ -86,8 +86,9 @@ def residual_velocity(
     ):
         sigma = scale_mm / 2 / grid.spacing_mm
         seeds = [parameters.seed + 10 * level + number for number in range(6)]
-        potential = torch.stack([smooth_noise(shape, sigma, seed, device) for seed in seeds[:3]], dim=-1)
-        free = torch.stack([smooth_noise(shape, sigma, seed, device) for seed in seeds[3:]], dim=-1)
+        # Periodic noise varies as much in the middle, where the gland is, as at the edges.
+        noise = [smooth_noise(shape, sigma, seed, device, circular=True) for seed in seeds]
+        potential, free = torch.stack(noise[:3], dim=-1), torch.stack(noise[3:], dim=-1)
         swirl = _curl(potential)
         swirl = swirl / swirl.std()
         total += amount_mm * ((1 - parameters.compressibility) * swirl + parameters.compressibility * free)

@@ -209,7 +209,7 @@ def _sample_surroundings(draw: Draw) -> SurroundingParameters:
 
 
 def _sample_deformation(draw: Draw, gland: GlandParameters) -> DeformationParameters:
-    """Rotation sd 6° per axis up to 20°, dent up to 8 mm, residual 0.5 to 2 mm at 10, 20 and 40 mm."""
+    """Rotation sd 6° per axis up to 20°, dent up to 8 mm, residual about 0.5 to 2 mm at 10, 20 and 40 mm."""
     half_width = (gland.volume_ml * 1000 / 2.5) ** (1 / 3)
     return DeformationParameters(
         rotation_deg=draw.vector(6.0, 3.3),
@@ -218,7 +218,7 @@ def _sample_deformation(draw: Draw, gland: GlandParameters) -> DeformationParame
         dent_decay_mm=draw.uniform(0.9, 1.5) * half_width,
         dent_slope=draw.normal(0, 0.25, 2.0),
         dent_position_mm=0.8 * half_width,
-        residual_mm=(draw.uniform(0.3, 0.8), draw.uniform(0.5, 1.5), draw.uniform(0.5, 2.0)),
+        residual_mm=(draw.uniform(0.3, 1.0), draw.uniform(0.5, 2.0), draw.uniform(0.5, 2.0)),
         residual_scales_mm=(10.0, 20.0, 40.0),
         compressibility=draw.uniform(0.1, 0.3),
         strength=1.0,
