@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
+
 from MRTRUSRegistrationLib.geometry import Grid, resample
 from MRTRUSRegistrationLib.models import ModelCard, Preprocessing
 from MRTRUSRegistrationLib.regions import masked_region, region_grid

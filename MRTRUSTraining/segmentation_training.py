@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
+
 from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
 from MRTRUSRegistrationLib.measures import dsc
 from MRTRUSRegistrationLib.models import Preprocessing, prepare_image

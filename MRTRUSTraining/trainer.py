@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
+from scipy.ndimage import gaussian_filter
+from shapes import ellipsoid, turned
+
 from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
 from MRTRUSRegistrationLib.landmarks import write_landmarks
 from MRTRUSRegistrationLib.models import InstalledModel, ModelCard, Preprocessing, Task, file_sha256
 from MRTRUSRegistrationLib.results import Landmarks
-from scipy.ndimage import gaussian_filter
-from shapes import ellipsoid, turned
 
 RADII_MM = (19.0, 13.0, 16.0)
 CENTRE_MM = (-31.0, 12.0, 44.0)

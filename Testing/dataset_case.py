@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from MRTRUSRegistrationLib.geometry import Grid
 from shapes import array, ellipsoid, points_mm, turned
+
+from MRTRUSRegistrationLib.geometry import Grid
 
 # Where the landmarks of the MR are; those of the TRUS lie 2 mm to the left of them, about its own centre.
 LANDMARKS_MM = ((6.0, 3.0, -4.0), (-7.0, -2.0, 5.0))

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk  # noqa: N813
-from MRTRUSRegistrationLib.geometry import Grid
-from MRTRUSRegistrationLib.images import LoadedImage
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from MRTRUSRegistrationLib.geometry import Grid
+from MRTRUSRegistrationLib.images import LoadedImage
 
 SIZE_VOX = (32, 28, 24)
 SPACING_MM = (1.5, 1.25, 2.0)

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from shapes import bump_mm, ellipsoid, points_mm, turned
+
 from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
 from MRTRUSRegistrationLib.results import (
     Deformation,
@@ -16,7 +18,6 @@ from MRTRUSRegistrationLib.results import (
     RigidAlignment,
 )
 from MRTRUSRegistrationLib.transforms import compose, field_transform
-from shapes import bump_mm, ellipsoid, points_mm, turned
 
 GOOD = {"dsc": 0.91, "hd95_mm": 3.25, "msd_mm": 0.94, "landmarks": 0.0, "landmarks_lost": 0.0}
 LANDMARKS = {"tre_mean_mm": 2.04, "tre_rms_mm": 2.31, "landmarks": 2.0}

@@ -7,10 +7,11 @@ import sys
 from typing import get_args
 
 import SimpleITK as sitk  # noqa: N813
+from shapes import cube_grid, gland_like
+
 from MRTRUSRegistrationLib.ants_masks import AntsMetric
 from MRTRUSRegistrationLib.geometry import resample_mask
 from MRTRUSRegistrationLib.rigid import RigidSettings, align_rigid, gland_initial
-from shapes import cube_grid, gland_like
 
 SEEDS = (0, 5)
 TRUTH = sitk.Euler3DTransform((0, 0, 0), 0.06, -0.05, 0.08, (14.0, -9.0, 21.0))

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from scipy.ndimage import gaussian_filter
+
 from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
 from MRTRUSRegistrationLib.results import (
     Deformation,
@@ -18,7 +20,6 @@ from MRTRUSRegistrationLib.results import (
     RigidAlignment,
 )
 from MRTRUSRegistrationLib.transforms import compose, field_transform, inverse_points_mm
-from scipy.ndimage import gaussian_filter
 
 MR_CENTRE_MM = np.array([4.0, -21.0, 33.0])
 TRUS_CENTRE_MM = np.array([-70.0, 12.0, 5.0])

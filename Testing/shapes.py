@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+
 from MRTRUSRegistrationLib.geometry import Grid
 
 

@@ -7,6 +7,7 @@ import SimpleITK as sitk  # noqa: N813
 import slicer
 import slicer.util
 import vtk
+
 from MRTRUSRegistrationLib.geometry import Grid
 
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

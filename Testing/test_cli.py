@@ -15,6 +15,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from cases import CaseFiles, OrientedNetwork, install, install_all, mr_image, mr_mask, trus_image, trus_mask
+
 from MRTRUSRegistrationLib.cli import add_plugins
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import RegistrationError

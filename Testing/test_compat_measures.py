@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion
+
 from MRTRUSRegistrationLib.compat_measures import (
     MuregCase,
     MuregCohort,
@@ -19,7 +21,6 @@ from MRTRUSRegistrationLib.compat_measures import (
     robust_mean,
     tre_srm_compat,
 )
-from scipy.ndimage import binary_erosion
 
 SHAPE = (20, 20, 20)
 VOXEL_MM3 = 0.8**3

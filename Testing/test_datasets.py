@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from dataset_case import LANDMARKS_MM, write_dataset
+from shapes import array, overlap, turned
+
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import (
     Grid,
@@ -15,8 +17,6 @@ from MRTRUSRegistrationLib.geometry import (
     resample_mask,
 )
 from MRTRUSRegistrationLib.rigid import gland_initial
-from shapes import array, overlap, turned
-
 from MRTRUSTraining.data.cases import centred_initial, find_cases, load_case, read_case_names
 from MRTRUSTraining.evaluation.rigid_choice import landmark_rms_mm
 

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from shapes import array, bump_mm, cube_grid, ellipsoid, overlap, points_mm, turned
+from tiny_networks import Shift, Undefined, Wave, install
+
 from MRTRUSRegistrationLib.deformable import SynSettings, deform_with_network, deform_with_syn, finish_field
 from MRTRUSRegistrationLib.errors import RegistrationError
 from MRTRUSRegistrationLib.geometry import (
@@ -22,8 +25,6 @@ from MRTRUSRegistrationLib.models import InstalledModel, Preprocessing
 from MRTRUSRegistrationLib.regions import region_grid, regions_of_interest
 from MRTRUSRegistrationLib.results import Deformation
 from MRTRUSRegistrationLib.transforms import compose, displacement_mm, field_image, transform_points_mm
-from shapes import array, bump_mm, cube_grid, ellipsoid, overlap, points_mm, turned
-from tiny_networks import Shift, Undefined, Wave, install
 
 RADII_MM = (17.0, 14.0, 15.0)
 CENTRE_MM = (8.0, -11.0, 5.0)

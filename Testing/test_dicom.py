@@ -7,10 +7,11 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from input_cases import OBLIQUE, noise, write_dicom
+from pydicom.uid import generate_uid
+
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid
 from MRTRUSRegistrationLib.images import read_image
-from pydicom.uid import generate_uid
 
 STEP_MM = OBLIQUE.spacing_mm[2]
 HEIGHTS_MM = [k * STEP_MM for k in range(OBLIQUE.size_vox[2])]

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dataset_case import TRUS_SHIFT_MM, write_dataset
+
 from MRTRUSRegistrationLib.deformable import SynSettings
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.pipeline import Settings
 from MRTRUSRegistrationLib.rigid import RigidSettings
-
 from MRTRUSTraining.data.cases import find_cases
 from MRTRUSTraining.evaluation.evaluate import (
     MetricsRow,

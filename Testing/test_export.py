@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import InstalledModel, file_sha256, find_model, load_network, read_card
-
 from MRTRUSTraining.export import export_registration, export_segmentation, load_best
 from MRTRUSTraining.networks.cmsa import CMSANet, MirrorAveraged
 from MRTRUSTraining.networks.vnet import GlandProbability, VNet

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from shapes import OBLIQUE, array, cube_grid, ellipsoid, overlap, points_mm, turned
+
 from MRTRUSRegistrationLib.geometry import (
     Grid,
     mask_centroid_mm,
@@ -17,7 +19,6 @@ from MRTRUSRegistrationLib.geometry import (
     resample_mask,
     with_orientation,
 )
-from shapes import OBLIQUE, array, cube_grid, ellipsoid, overlap, points_mm, turned
 
 CODES = [
     "".join(letters)

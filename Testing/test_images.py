@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from input_cases import OBLIQUE, SIZE_VOX, SPACING_MM, noise, save
+
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, orientation_code, orientation_direction
 from MRTRUSRegistrationLib.images import check_different, read_image

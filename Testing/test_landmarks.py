@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from input_cases import OBLIQUE, SIZE_VOX, SPACING_MM, ball, loaded, save
+
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, orientation_direction
 from MRTRUSRegistrationLib.landmarks import pair_landmarks, read_landmarks, write_landmarks

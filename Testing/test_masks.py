@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from input_cases import OBLIQUE, SIZE_VOX, SPACING_MM, ball, loaded, noise, save
+
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, mask_volume_ml
 from MRTRUSRegistrationLib.images import read_image

@@ -11,6 +11,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from cases import ShiftNetwork, ThresholdNetwork, card, install
+from shapes import OBLIQUE, ellipsoid, turned
+
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, orientation_code
 from MRTRUSRegistrationLib.models import (
@@ -27,7 +29,6 @@ from MRTRUSRegistrationLib.models import (
     read_card,
     rescale_intensity,
 )
-from shapes import OBLIQUE, ellipsoid, turned
 
 
 def _write_card(folder: Path, **changed: object) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from cases import MR_GRID, TRUS_GRID, CaseFiles, install_all, mr_image
+
 from MRTRUSRegistrationLib.cli import app
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError

@@ -24,6 +24,8 @@ from cases import (
     trus_landmarks,
     trus_mask,
 )
+from shapes import ellipsoid, points_mm
+
 from MRTRUSRegistrationLib import Settings, register
 from MRTRUSRegistrationLib.errors import Cancelled, InputError, RegistrationError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm
@@ -32,7 +34,6 @@ from MRTRUSRegistrationLib.progress import CancelToken, Progress
 from MRTRUSRegistrationLib.quality import QualityLimits, quality_warnings
 from MRTRUSRegistrationLib.results import Landmarks, Measures, Registration
 from MRTRUSRegistrationLib.transforms import transform_points_mm
-from shapes import ellipsoid, points_mm
 
 CENTROID = Settings(method="centroid")
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import rigid_case
 import SimpleITK as sitk  # noqa: N813
+from shapes import array, cube_grid, ellipsoid, gland_like, overlap, turned
+
 from MRTRUSRegistrationLib.ants_masks import mask_pair
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, mask_points_mm, resample_mask
@@ -24,7 +26,6 @@ from MRTRUSRegistrationLib.rigid import (
     scaled_rotation,
 )
 from MRTRUSRegistrationLib.transforms import transform_points_mm
-from shapes import array, cube_grid, ellipsoid, gland_like, overlap, turned
 
 DEGREE = np.pi / 180
 

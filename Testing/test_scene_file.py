@@ -17,13 +17,14 @@ import SimpleITK as sitk  # noqa: N813
 vtk = pytest.importorskip("vtk", reason="needs slicer-core (pip install mrtrus[slicer])")
 slicer = pytest.importorskip("slicer", reason="needs slicer-core (pip install mrtrus[slicer])")
 
+from scene_fixtures import cubic_displaced, registration  # noqa: E402
+from scene_readers import image_of, mask_of, to_lps  # noqa: E402
+
 from MRTRUSRegistrationLib.errors import InputError  # noqa: E402
 from MRTRUSRegistrationLib.geometry import Grid, resample  # noqa: E402
 from MRTRUSRegistrationLib.mrml.scene_file import quiet_vtk, read_scene, write_scene  # noqa: E402
 from MRTRUSRegistrationLib.results import Registration  # noqa: E402
 from MRTRUSRegistrationLib.transforms import inverse_points_mm  # noqa: E402
-from scene_fixtures import cubic_displaced, registration  # noqa: E402
-from scene_readers import image_of, mask_of, to_lps  # noqa: E402
 
 NAME = "Case 7/µ <&>"
 

@@ -8,6 +8,9 @@ import SimpleITK as sitk  # noqa: N813
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core (pip install mrtrus[slicer])")
 
+from scene_fixtures import ball, blobs, cubic_displaced, oblique  # noqa: E402
+from scene_readers import image_of, mask_of, to_lps, world_points_lps  # noqa: E402
+
 from MRTRUSRegistrationLib.geometry import Grid  # noqa: E402
 from MRTRUSRegistrationLib.mrml.frames import linear_matrix_ras  # noqa: E402
 from MRTRUSRegistrationLib.mrml.scene_file import new_scene, quiet_vtk  # noqa: E402
@@ -16,8 +19,6 @@ from MRTRUSRegistrationLib.mrml.transforms import add_grid_transform, add_linear
 from MRTRUSRegistrationLib.mrml.volumes import add_volume  # noqa: E402
 from MRTRUSRegistrationLib.results import Landmarks  # noqa: E402
 from MRTRUSRegistrationLib.transforms import field_transform  # noqa: E402
-from scene_fixtures import ball, blobs, cubic_displaced, oblique  # noqa: E402
-from scene_readers import image_of, mask_of, to_lps, world_points_lps  # noqa: E402
 
 GRID = Grid((11, 9, 7), (0.7, 1.1, 2.3), (12.0, -34.0, 56.0), oblique((20, -15, 30)))
 MIRRORED = Grid((11, 9, 7), (0.7, 1.1, 2.3), (12.0, -34.0, 56.0), oblique((20, -15, 30), left_handed=True))

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from shapes import array, cube_grid, ellipsoid, overlap, points_mm, turned
+from tiny_networks import Brightness, BrightTowardsTheBack, install
+
 from MRTRUSRegistrationLib.errors import Cancelled, RegistrationError
 from MRTRUSRegistrationLib.geometry import Grid, orientation_direction, resample, with_orientation
 from MRTRUSRegistrationLib.models import Preprocessing
@@ -17,8 +20,6 @@ from MRTRUSRegistrationLib.segmentation import (
     mask_warnings,
     segment_gland,
 )
-from shapes import array, cube_grid, ellipsoid, overlap, points_mm, turned
-from tiny_networks import Brightness, BrightTowardsTheBack, install
 
 PLAIN = Preprocessing("LPS", (1.5, 1.5, 1.5), percentiles=(0.0, 100.0))
 

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 import SimpleITK as sitk  # noqa: N813
 import torch
+
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import (
     Grid,
@@ -18,7 +19,6 @@ from MRTRUSRegistrationLib.geometry import (
     orientation_code,
     resample_mask,
 )
-
 from MRTRUSTraining.simulation import command, pictures, sampling, trus
 from MRTRUSTraining.simulation.anatomy import LABELS, Anatomy, ellipsoid_distance
 from MRTRUSTraining.simulation.cases import mr_grid_of, simulate, write_case

@@ -11,8 +11,8 @@ import loop_case
 import pytest
 import torch
 from loop_case import LineTask
-from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 
+from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSTraining.trainer import train
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from shapes import OBLIQUE, array, bump_mm, cube_grid, points_mm, turned
+
 from MRTRUSRegistrationLib.errors import RegistrationError
 from MRTRUSRegistrationLib.geometry import Grid, resample
 from MRTRUSRegistrationLib.transforms import (
@@ -15,8 +17,6 @@ from MRTRUSRegistrationLib.transforms import (
     inverse_points_mm,
     transform_points_mm,
 )
-from shapes import OBLIQUE, array, bump_mm, cube_grid, points_mm, turned
-
 from MRTRUSTraining.networks.warp import warp
 
 RIGID = sitk.Euler3DTransform((4.0, -9.0, 2.0), 0.3, -0.2, 0.15, (11.0, -6.0, 8.0))

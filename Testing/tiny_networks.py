@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from MRTRUSRegistrationLib.models import InstalledModel, ModelCard, Preprocessing, file_sha256
 
 

@@ -37,9 +37,9 @@ def _check_linear(transform: sitk.Transform, name: str) -> None:
     if transform.GetDimension() != 3:
         raise InputError(f"{name} is a {transform.GetDimension()}-D transform: give a 3-D one.")
     if not transform.IsLinear():
-        raise InputError(f"{name} is not a linear transform: give a rigid or affine one as a start.")
+        raise InputError(f"{name} is not a linear transform: give a rigid one as a start.")
     origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
     columns = [np.array(transform.TransformPoint(tuple(axis))) - origin for axis in np.eye(3)]
     determinant = np.linalg.det(np.column_stack(columns))
     if not (np.isfinite(determinant) and np.isfinite(origin).all() and determinant > 1e-6):
-        raise InputError(f"{name} is singular or mirrors the image: give a rigid or affine transform.")
+        raise InputError(f"{name} is singular or mirrors the image: give a rigid transform.")

@@ -311,7 +311,7 @@ def _read_jacobian_min(value: float, level: Level) -> str:
         return "somewhere in the gland tissue folds (a physical deformation stays above 0)."
     if value >= 1:
         return "nowhere in the gland is MR tissue stretched (1 is unchanged)."
-    return f"the most stretched piece of the gland takes {1 / value:.1f} times its volume on MR (1 is unchanged)."
+    return f"the most stretched piece of the gland takes {1 / value:.1f} times its volume on MR."
 
 
 def _read_log_std(value: float, level: Level) -> str:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, with_orientation
 from MRTRUSRegistrationLib.images import read_image

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+
 from MRTRUSRegistrationLib.errors import Cancelled, InputError, MrtrusError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample_mask
 from MRTRUSRegistrationLib.measures import dsc, registration_measures

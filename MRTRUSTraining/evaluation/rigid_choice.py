@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import typer
+
 from MRTRUSRegistrationLib.ants_masks import AntsMetric
 from MRTRUSRegistrationLib.geometry import mask_centroid_mm
 from MRTRUSRegistrationLib.rigid import (

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
+
 from MRTRUSRegistrationLib.geometry import Grid, orientation_direction
 
 from .anatomy import LABELS, Anatomy

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from MRTRUSRegistrationLib.errors import InputError
 
 from .sampling import PRESETS, SPACING_MM, sample_case

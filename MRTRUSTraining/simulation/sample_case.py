@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import typer
+
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import mask_centroid_mm
 from MRTRUSRegistrationLib.landmarks import write_landmarks

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+
 from MRTRUSRegistrationLib.errors import InputError
 
 from .anatomy import Anatomy
