@@ -14,6 +14,7 @@ import typer
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError
 
+from .data.augmentation import SpatialRange
 from .data.cases import Case, Layout, find_cases, read_case_names
 from .registration_training import RegionLoss, RegistrationSettings, RegistrationTask
 from .registration_training import prepare_samples as prepare_registration
@@ -34,6 +35,7 @@ DataOption = Annotated[
 ]
 SimulatedOption = Annotated[Path | None, typer.Option(help="Folder of simulated pairs (layout muregpro).")]
 OutputOption = Annotated[Path, typer.Option(help="Folder for checkpoints; an interrupted run resumes there.")]
+NoteOption = Annotated[str, typer.Option(help="Anything about the training that its command does not say.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
@@ -108,7 +110,9 @@ def segmentation_settings(modality: str) -> SegmentationSettings:
         raise InputError(f"The modality {modality!r} is not known; give mr or trus.")
     if modality.upper() == "MR":
         return SegmentationSettings("MR", training_vox=(80, 80, 64), batch=1)
-    return SegmentationSettings("TRUS", training_vox=(64, 48, 48), batch=2)
+    # Sweeps differ in depth and angle, so a gland may fill much or little of the fan.
+    spatial = SpatialRange(log_scale=0.15)
+    return SegmentationSettings("TRUS", training_vox=(64, 48, 48), batch=2, spatial=spatial)
 
 
 def registration_settings(network: str) -> RegistrationSettings:
@@ -182,6 +186,7 @@ def export_segmentation_command(
     output: Annotated[Path, typer.Option(help="Models folder to write to.")],
     data: DataOption = None,
     simulated: SimulatedOption = None,
+    note: NoteOption = "",
 ) -> None:
     """Export a segmenter; --data and --simulated say, for the card, what it was trained on."""
     from .export import export_segmentation
@@ -189,7 +194,7 @@ def export_segmentation_command(
     settings = segmentation_settings(modality)
     command = f"mrtrus-train segmentation {modality}"
     path = export_segmentation(
-        run, settings, output, training_data=_describe(data, simulated), command=command
+        run, settings, output, training_data=_describe(data, simulated), command=command, note=note
     )
     print(path)
 
@@ -201,6 +206,7 @@ def export_registration_command(
     output: Annotated[Path, typer.Option(help="Models folder to write to.")],
     data: DataOption = None,
     simulated: SimulatedOption = None,
+    note: NoteOption = "",
 ) -> None:
     """Export the registration network; --data and --simulated say, for the card, what it was trained on."""
     from .export import export_registration
@@ -208,7 +214,7 @@ def export_registration_command(
     settings = registration_settings(network)
     command = f"mrtrus-train registration {network}"
     path = export_registration(
-        run, settings, output, training_data=_describe(data, simulated), command=command
+        run, settings, output, training_data=_describe(data, simulated), command=command, note=note
     )
     print(path)
 

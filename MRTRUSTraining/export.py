@@ -44,6 +44,7 @@ def export_segmentation(
     *,
     training_data: Sequence[Mapping[str, Any]],
     command: str,
+    note: str = "",
 ) -> Path:
     """Write the segmenter of a run folder as NAME.pt, NAME.pt2 and NAME.json; returns the card's path."""
     network = VNet(settings.widths, settings.dropout)
@@ -59,11 +60,15 @@ def export_segmentation(
         grid_vox=settings.window_vox,
         settings={"threshold": 0.5},
         training_data=tuple(dict(item) for item in training_data),
-        figures=(_figure(record, "gland DSC of the cleaned mask on the image's own grid, mean over cases"),),
+        figures=(
+            _figure(
+                record, "gland DSC of the cleaned mask on the image's own grid, mean over all sources' cases"
+            ),
+        ),
         licence=LICENCE,
         file="",
         sha256="",
-        provenance=_provenance(record, command),
+        provenance=_provenance(record, command, note),
     )
     example = (torch.zeros(1, 1, *settings.training_vox[::-1]),)
     return _write(GlandProbability(network, mirror=True).eval(), example, card, output)
@@ -76,6 +81,7 @@ def export_registration(
     *,
     training_data: Sequence[Mapping[str, Any]],
     command: str,
+    note: str = "",
 ) -> Path:
     """Write the registration network of a run folder as NAME.pt, NAME.pt2 and NAME.json."""
     network = CMSANet(attention=settings.attention, integration_steps=settings.integration_steps)
@@ -102,7 +108,7 @@ def export_registration(
         licence=LICENCE,
         file="",
         sha256="",
-        provenance=_provenance(record, command),
+        provenance=_provenance(record, command, note),
     )
     example = tuple(torch.zeros(1, 1, *settings.grid_vox[::-1]) for _ in range(2))
     return _write(MirrorAveraged(network).eval(), example, card, output)
@@ -118,9 +124,10 @@ def _figure(record: Mapping[str, Any], definition: str) -> dict[str, Any]:
     return {"split": "validation (the model was selected on it)", "definition": definition, **values}
 
 
-def _provenance(record: Mapping[str, Any], command: str) -> dict[str, Any]:
+def _provenance(record: Mapping[str, Any], command: str, note: str) -> dict[str, Any]:
     return {
         "command": command,
+        "note": note,
         "step": record["step"],
         "exported": date.today().isoformat(),
         "mrtrus": __version__,
