@@ -18,7 +18,7 @@ from .volumes import add_volume
 # Orange and blue: told apart by readers with any kind of colour vision, and on grey images.
 MR_COLOR = (0.90, 0.62, 0.0)
 TRUS_COLOR = (0.34, 0.71, 0.91)
-# Names the kind of case on the folder's nodes, for hosts that look for our results in a scene.
+# Every node carries the notice: nodes are exported and copied singly.
 NOTICE_ATTRIBUTE = "MRTRUSRegistration.Notice"
 
 
