@@ -150,10 +150,10 @@ def train_registration(
     output: OutputOption,
     data: DataOption = None,
     simulated: SimulatedOption = None,
-    steps: int = 2000,
+    steps: int = 2400,
     learning_rate: float = 5e-4,
     mi: Annotated[float, typer.Option(help="Weight of the mutual information (paper: 1).")] = 0.2,
-    gland: Annotated[float, typer.Option(help="Weight of the gland's Dice (paper: 0.1).")] = 0.5,
+    gland: Annotated[float, typer.Option(help="Weight of the gland's Dice (paper: 0.1).")] = 1.0,
     landmark: Annotated[float, typer.Option(help="Weight of a landmark's Dice (paper: 0.3).")] = 0.5,
     smoothness: Annotated[float, typer.Option(help="Weight of the field's gradient (paper: 0.4).")] = 0.4,
     scales_mm: Annotated[

@@ -56,7 +56,7 @@ class RegistrationSettings:
         rotation_deg=6.0, log_scale=0.06, shear=0.03, translation_vox=1.0, elastic_vox=0.8
     )
     mask_error: SpatialRange = SpatialRange(
-        rotation_deg=0.0, log_scale=0.02, translation_vox=0.3, elastic_vox=0.7, elastic_nodes=6
+        rotation_deg=0.0, log_scale=0.04, translation_vox=0.5, elastic_vox=1.0, elastic_nodes=6
     )
     intensity: IntensityRange = IntensityRange(probability=0.3, noise=0.02)
 
