@@ -58,7 +58,7 @@ def export_segmentation(
         architecture=_architecture("VNet", network, widths=list(settings.widths), mirror_averaged=True),
         preprocessing=settings.preprocessing,
         grid_vox=settings.window_vox,
-        settings={"threshold": 0.5},
+        settings={"threshold": settings.threshold},
         training_data=tuple(dict(item) for item in training_data),
         figures=(
             _figure(

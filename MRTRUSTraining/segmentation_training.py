@@ -43,6 +43,7 @@ class SegmentationSettings:
     window_vox: tuple[int, int, int] = (112, 112, 96)
     batch: int = 2
     dropout: float = 0.1
+    threshold: float = 0.5
     first_share: float = 0.75
     spatial: SpatialRange = SpatialRange()
     intensity: IntensityRange = IntensityRange(probability=0.3)
@@ -109,7 +110,7 @@ class SegmentationTask:
 
     def _validation_dsc(self, network: torch.nn.Module, sample: SegmentationSample) -> float:
         probability = gland_probability(sample.prepared, GlandProbability(network), self.settings.window_vox)
-        mask = clean_mask(resample(probability, Grid.of(sample.reference)), threshold=0.5)
+        mask = clean_mask(resample(probability, Grid.of(sample.reference)), threshold=self.settings.threshold)
         return dsc(mask, sample.reference)
 
 
