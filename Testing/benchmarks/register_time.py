@@ -32,7 +32,7 @@ def measure(mr: Path, trus: Path, method: str) -> Run:
     """Register in a fresh process; memory is the peak of that process as the system accounts it."""
     folder = Path(tempfile.mkdtemp(prefix="mrtrus-benchmark-"))
     try:
-        command = [sys.executable, "-m", "MRTRUSRegistrationLib.cli", "register", str(mr), str(trus)]
+        command = [sys.executable, "-m", "MRTRUSRegistrationLib", "register", str(mr), str(trus)]
         command += ["--output", str(folder / "result"), "--method", method, "--quiet"]
         start = time.perf_counter()
         process = subprocess.Popen(command)
