@@ -187,7 +187,6 @@ BAD_INPUT: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "unknown frame": (lambda d, c: {"landmark_frame": "XYZ"}, ("XYZ",)),
     "unknown method": (lambda d, c: {"method": "magic"}, ("magic", "syn", "centroid")),
     "no models folder": (lambda d, c: {"method": "cmsa", "models": d / "none"}, ("none",)),
-    "no model": (lambda d, c: {"mr_mask": None, "models": d}, ("segmentation", "MR")),
     "card of a newer format": (lambda d, c: _with_models(d / "m", format=99), ("cmsa.json", "99")),
     "card without a field": (lambda d, c: _with_models(d / "m", sha="x"), ("cmsa.json",)),
     "card that is no JSON": (
@@ -249,6 +248,19 @@ def test_bad_input_is_refused_in_one_sentence(kind: str, tmp_path: Path, case_fi
     for part in named:
         assert part in message
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_model_for_a_modality_is_said(
+    tmp_path: Path, case_files: CaseFiles, run_cli, monkeypatch: pytest.MonkeyPatch
+):
+    """The bundled models hidden: nothing is left to segment the MR with."""
+    monkeypatch.setattr("MRTRUSRegistrationLib.models.models_folders", lambda extra=None: [tmp_path])
+    code, _, error = run_cli(case_files.arguments(output=tmp_path / "out", mr_mask=None))
+    message = _only_sentence(error)
+    assert code == 2
+    assert "segmentation" in message
+    assert "MR" in message
+    assert not (tmp_path / "out").exists()
 
 
 def _only_sentence(error: str) -> str:
