@@ -110,8 +110,8 @@ def segmentation_settings(modality: str) -> SegmentationSettings:
         raise InputError(f"The modality {modality!r} is not known; give mr or trus.")
     if modality.upper() == "MR":
         return SegmentationSettings("MR", training_vox=(80, 80, 64), batch=1)
-    # Sweeps differ in depth and angle, so a gland may fill much or little of the fan. The threshold was chosen
-    # among 0.5, 0.6 and 0.7 on the validation pairs of mrus, by the registration that follows.
+    # Sweeps differ in depth and angle, so a gland may fill much or little of the fan. The threshold was
+    # chosen among 0.5, 0.6 and 0.7 on the validation pairs of mrus, by the registration that follows.
     spatial = SpatialRange(log_scale=0.15)
     return SegmentationSettings("TRUS", training_vox=(64, 48, 48), batch=2, threshold=0.6, spatial=spatial)
 
