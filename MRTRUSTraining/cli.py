@@ -151,12 +151,12 @@ def train_registration(
     output: OutputOption,
     data: DataOption = None,
     simulated: SimulatedOption = None,
-    steps: int = 2400,
+    steps: int = 2900,
     learning_rate: float = 5e-4,
     mi: Annotated[float, typer.Option(help="Weight of the mutual information (paper: 1).")] = 0.2,
-    gland: Annotated[float, typer.Option(help="Weight of the gland's Dice (paper: 0.1).")] = 1.0,
+    gland: Annotated[float, typer.Option(help="Weight of the gland's Dice (paper: 0.1).")] = 3.0,
     landmark: Annotated[float, typer.Option(help="Weight of a landmark's Dice (paper: 0.3).")] = 0.5,
-    smoothness: Annotated[float, typer.Option(help="Weight of the field's gradient (paper: 0.4).")] = 0.4,
+    smoothness: Annotated[float, typer.Option(help="Weight of the field's gradient (paper: 0.4).")] = 0.3,
     scales_mm: Annotated[
         str, typer.Option(help="Gaussian scales of the Dice loss in mm, by commas (paper: 0).")
     ] = "0,3,6,12",
