@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -13,8 +12,6 @@ from .ants_masks import AntsMetric, MaskPair, mask_pair, run_ants
 from .errors import InputError
 from .geometry import mask_centroid_mm, resample
 from .results import QualityWarning, RigidAlignment
-
-InitialKind = Literal["gland", "world"]
 
 
 @dataclass(frozen=True)
