@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +17,21 @@ from MRTRUSRegistrationLib.errors import InputError
 
 from .data.augmentation import SpatialRange
 from .data.cases import Case, Layout, find_cases, read_case_names
-from .registration_training import RegionLoss, RegistrationSettings, RegistrationTask
+from .data.fresh import FreshSamples, FreshSettings, Source
+from .export import load_best
+from .registration_training import RegionLoss, RegistrationSample, RegistrationSettings, RegistrationTask
+from .registration_training import prepare_sample as prepare_registration_sample
 from .registration_training import prepare_samples as prepare_registration
-from .segmentation_training import SegmentationSettings, SegmentationTask
+from .segmentation_training import (
+    SegmentationSample,
+    SegmentationSettings,
+    SegmentationTask,
+    VolumeAgreement,
+)
+from .segmentation_training import prepare_sample as prepare_segmentation_sample
 from .segmentation_training import prepare_samples as prepare_segmentation
 from .simulation.command import simulate
+from .simulation.evidence import simulation_evidence
 from .simulation.sample_case import write_sample_case
 from .trainer import LoopSettings, train
 
@@ -29,17 +40,31 @@ export_app = typer.Typer(no_args_is_help=True, help="Write a trained model as To
 app.add_typer(export_app, name="export")
 app.command()(simulate)
 app.command("sample-case")(write_sample_case)
+app.command("simulation-evidence")(simulation_evidence)
 
 DataOption = Annotated[
     Path | None, typer.Option(help="Folder of real pairs in the layout mrus, with splits.json.")
 ]
 SimulatedOption = Annotated[Path | None, typer.Option(help="Folder of simulated pairs (layout muregpro).")]
+FreshOption = Annotated[
+    int, typer.Option(help="Also simulate this many cases at a time while training, renewed one by one.")
+]
+FreshSeedOption = Annotated[int, typer.Option(help="Seed of the first fresh case.")]
+FreshEveryOption = Annotated[int, typer.Option(help="Steps after which the oldest fresh case is replaced.")]
+FreshWorkersOption = Annotated[int, typer.Option(help="Processes that make fresh cases ahead of need.")]
 OutputOption = Annotated[Path, typer.Option(help="Folder for checkpoints; an interrupted run resumes there.")]
 NoteOption = Annotated[str, typer.Option(help="Anything about the training that its command does not say.")]
+StartFromOption = Annotated[
+    Path | None, typer.Option(help="Run folder whose best weights to begin with, as after pre-training.")
+]
+RunOption = Annotated[Path, typer.Option(help="Folder of the training run.")]
+ModelsOption = Annotated[Path, typer.Option(help="Models folder to write to.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
-def _split(data: Path | None, simulated: Path | None) -> tuple[list[list[Case]], list[Case]]:
+def _split(
+    data: Path | None, simulated: Path | None, fresh: FreshSettings | None
+) -> tuple[list[list[Case]], list[Case]]:
     """Groups of training cases, and validation cases: each source's own validation part."""
     training, validation = [], []
     for folder, layout in ((data, "mrus"), (simulated, "muregpro")):
@@ -47,21 +72,29 @@ def _split(data: Path | None, simulated: Path | None) -> tuple[list[list[Case]],
             train_part, val_part = _split_folder(folder, layout)  # type: ignore[arg-type]
             training.append(train_part)
             validation += val_part
-    if not training:
-        raise InputError("Give --data, --simulated or both: there is nothing to train on.")
+    if not training and fresh is None:
+        raise InputError("Give --data, --simulated or --fresh: there is nothing to train on.")
+    if not validation:
+        raise InputError("Give --data or --simulated too: fresh cases alone have no validation part.")
     return training, validation
 
 
 def _split_folder(folder: Path, layout: Layout) -> tuple[list[Case], list[Case]]:
-    """By splits.json where there is one, else every eighth case validates (simulated cases are patients)."""
+    """By splits.json where there is one, else the first eighth of the cases, eight at most, validates.
+
+    Simulated cases are patients, so no patient is split.
+    """
     if (folder / "splits.json").is_file():
         names = [read_case_names(folder / "splits.json", part) for part in ("train", "val")]
         return find_cases(folder, layout, names[0]), find_cases(folder, layout, names[1])
     cases = find_cases(folder, layout)
-    return [c for i, c in enumerate(cases) if i % 8], cases[::8]
+    held_out = min(8, -(-len(cases) // 8))
+    return cases[held_out:], cases[:held_out]
 
 
-def _describe(data: Path | None, simulated: Path | None) -> list[dict[str, Any]]:
+def _describe(
+    data: Path | None, simulated: Path | None, fresh: FreshSettings | None, steps: int
+) -> list[dict[str, Any]]:
     """What the weights were learnt from, for the card."""
     described: list[dict[str, Any]] = []
     if data is not None:
@@ -84,13 +117,51 @@ def _describe(data: Path | None, simulated: Path | None) -> list[dict[str, Any]]
                 "licence": "Apache-2.0",
             }
         )
+    if fresh is not None:
+        last = fresh.first_seed + (steps - 1) // fresh.steps_a_case + fresh.cases - 1
+        described.append(
+            {
+                "name": f"mrtrus-train simulate, preset {fresh.preset}, made while training",
+                "pairs": last - fresh.first_seed + 1,
+                "seeds": f"{fresh.first_seed} to {last}",
+                "licence": "Apache-2.0",
+            }
+        )
     return described
+
+
+def _record(output: Path, training_data: list[dict[str, Any]]) -> None:
+    """Keep, for the card, what a run learns from and every command that drove it, in run.json."""
+    path = output / "run.json"
+    # A reader of the card has other folders: their last parts say enough.
+    command = " ".join(
+        ["mrtrus-train", *(Path(a).name if Path(a).is_absolute() else a for a in sys.argv[1:])]
+    )
+    try:
+        commands = json.loads(path.read_text(encoding="utf-8"))["commands"] if path.is_file() else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not the record of a training run; use another folder.") from error
+    if not commands or commands[-1] != command:
+        commands.append(command)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"commands": commands, "training_data": training_data}, indent=1)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"The output folder {output} cannot be written ({error.strerror}).") from error
 
 
 def _simulation_seed(folder: Path, name: str) -> int | None:
     """The seed that a simulated case was drawn with, from its parameters."""
     path = folder / "parameters" / f"{name}.json"
     return int(json.loads(path.read_text(encoding="utf-8"))["seed"]) if path.is_file() else None
+
+
+def _window(cases: int, seed: int, every: int, workers: int, device: str) -> FreshSettings | None:
+    """The fresh cases asked for; a GPU renders them in the training's own process."""
+    if cases == 0:
+        return None
+    return FreshSettings(cases, seed, every, device=device, workers=0 if device != "cpu" else workers)
 
 
 def _loop(steps: int, learning_rate: float, device: str, seed: int) -> LoopSettings:
@@ -112,8 +183,16 @@ def segmentation_settings(modality: str) -> SegmentationSettings:
         return SegmentationSettings("MR", training_vox=(80, 80, 64), batch=1)
     # Sweeps differ in depth and angle, so a gland may fill much or little of the fan. The threshold was
     # chosen among 0.5, 0.6 and 0.7 on the validation pairs of mrus, by the registration that follows.
-    spatial = SpatialRange(log_scale=0.15)
-    return SegmentationSettings("TRUS", training_vox=(64, 48, 48), batch=2, threshold=0.6, spatial=spatial)
+    # The ratio of volumes lies between that of the mrus training pairs (1.11, `evaluation.volume_ratio`) and
+    # one, which tissue has; its spread is that of the pairs.
+    return SegmentationSettings(
+        "TRUS",
+        training_vox=(64, 48, 48),
+        batch=2,
+        threshold=0.6,
+        volume_agreement=VolumeAgreement(ratio=1.05, ratio_log_sd=0.13, logit_sd=1.2),
+        spatial=SpatialRange(rotation_deg=10.0, log_scale=0.15, elastic_vox=2.0),
+    )
 
 
 def registration_settings(network: str) -> RegistrationSettings:
@@ -129,19 +208,27 @@ def train_segmentation(
     output: OutputOption,
     data: DataOption = None,
     simulated: SimulatedOption = None,
+    fresh: FreshOption = 0,
+    fresh_seed: FreshSeedOption = 100_000,
+    fresh_every: FreshEveryOption = 20,
+    fresh_workers: FreshWorkersOption = 1,
     steps: int = 4000,
     learning_rate: float = 2e-3,
+    start_from: StartFromOption = None,
     device: DeviceOption = "cpu",
     seed: int = 2024,
 ) -> None:
     """Train a gland segmenter, select it on the validation part, resume if interrupted."""
     settings = segmentation_settings(modality)
-    training, validation = _split(data, simulated)
-    task = SegmentationTask(
-        settings,
-        [prepare_segmentation(group, settings) for group in training],
-        prepare_segmentation(validation, settings),
-    )
+    window = _window(fresh, fresh_seed, fresh_every, fresh_workers, device)
+    training, validation = _split(data, simulated, window)
+    _record(output, _describe(data, simulated, window, steps))
+    sources: list[Source[SegmentationSample]] = [prepare_segmentation(part, settings) for part in training]
+    if window is not None:
+        sources.append(FreshSamples(window, partial(prepare_segmentation_sample, settings=settings)))
+    task = SegmentationTask(settings, sources, prepare_segmentation(validation, settings))
+    if start_from is not None:
+        load_best(start_from, task.network)
     train(task, _loop(steps, learning_rate, device, seed), output, log=_log)
 
 
@@ -151,6 +238,10 @@ def train_registration(
     output: OutputOption,
     data: DataOption = None,
     simulated: SimulatedOption = None,
+    fresh: FreshOption = 0,
+    fresh_seed: FreshSeedOption = 100_000,
+    fresh_every: FreshEveryOption = 20,
+    fresh_workers: FreshWorkersOption = 1,
     steps: int = 2900,
     learning_rate: float = 5e-4,
     mi: Annotated[float, typer.Option(help="Weight of the mutual information (paper: 1).")] = 0.2,
@@ -160,19 +251,27 @@ def train_registration(
     scales_mm: Annotated[
         str, typer.Option(help="Gaussian scales of the Dice loss in mm, by commas (paper: 0).")
     ] = "0,3,6,12",
+    dense: Annotated[
+        float, typer.Option(help="Weight of the true error in mm, where simulated pairs know it (paper: 0).")
+    ] = 0.2,
+    start_from: StartFromOption = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder to keep prepared pairs in.")] = None,
     device: DeviceOption = "cpu",
     seed: int = 2024,
 ) -> None:
     """Train the deformable network, select it on the validation part, resume if interrupted."""
     scales = tuple(float(part) for part in scales_mm.split(","))
-    loss = RegionLoss(mi=mi, gland=gland, landmark=landmark, smoothness=smoothness, dice_scales_mm=scales)
+    loss = RegionLoss(mi, gland, landmark, smoothness, scales, dense)
     settings = replace(registration_settings(network), loss=loss)
-    training, validation = _split(data, simulated)
-    task = RegistrationTask(
-        settings,
-        [prepare_registration(group, settings) for group in training],
-        prepare_registration(validation, settings),
-    )
+    window = _window(fresh, fresh_seed, fresh_every, fresh_workers, device)
+    training, validation = _split(data, simulated, window)
+    _record(output, _describe(data, simulated, window, steps))
+    sources: list[Source[RegistrationSample]] = [prepare_registration(p, settings, cache) for p in training]
+    if window is not None:
+        sources.append(FreshSamples(window, partial(prepare_registration_sample, settings=settings)))
+    task = RegistrationTask(settings, sources, prepare_registration(validation, settings, cache))
+    if start_from is not None:
+        load_best(start_from, task.network)
     train(task, _loop(steps, learning_rate, device, seed), output, log=_log)
 
 
@@ -183,41 +282,40 @@ def _log(line: str) -> None:
 @export_app.command("segmentation")
 def export_segmentation_command(
     modality: Annotated[str, typer.Argument(help="mr or trus.")],
-    run: Annotated[Path, typer.Option(help="Folder of the training run.")],
-    output: Annotated[Path, typer.Option(help="Models folder to write to.")],
-    data: DataOption = None,
-    simulated: SimulatedOption = None,
+    run: RunOption,
+    output: ModelsOption,
     note: NoteOption = "",
 ) -> None:
-    """Export a segmenter; --data and --simulated say, for the card, what it was trained on."""
+    """Export a segmenter; the card says what its run was trained on and by which command."""
     from .export import export_segmentation
 
-    settings = segmentation_settings(modality)
-    command = f"mrtrus-train segmentation {modality}"
-    path = export_segmentation(
-        run, settings, output, training_data=_describe(data, simulated), command=command, note=note
-    )
-    print(path)
+    print(export_segmentation(run, segmentation_settings(modality), output, note=note))
 
 
 @export_app.command("registration")
 def export_registration_command(
     network: Annotated[str, typer.Argument(help="cmsa.")],
-    run: Annotated[Path, typer.Option(help="Folder of the training run.")],
-    output: Annotated[Path, typer.Option(help="Models folder to write to.")],
-    data: DataOption = None,
-    simulated: SimulatedOption = None,
+    run: RunOption,
+    output: ModelsOption,
     note: NoteOption = "",
 ) -> None:
-    """Export the registration network; --data and --simulated say, for the card, what it was trained on."""
+    """Export a registration network; the card says what its run was trained on and by which command."""
     from .export import export_registration
 
-    settings = registration_settings(network)
-    command = f"mrtrus-train registration {network}"
-    path = export_registration(
-        run, settings, output, training_data=_describe(data, simulated), command=command, note=note
-    )
-    print(path)
+    print(export_registration(run, registration_settings(network), output, note=note))
+
+
+@export_app.command("figures")
+def export_figures_command(
+    models: Annotated[Path, typer.Argument(help="Folder of model cards.")],
+    metrics: Annotated[Path, typer.Option(help="metrics.csv of `mrtrus evaluate` with these models.")],
+    split: Annotated[str, typer.Option(help="What was evaluated, such as 'mrus validation, 8 pairs'.")],
+) -> None:
+    """Write the means of an evaluation into the cards; those of the same split are replaced."""
+    from .evaluation.card_figures import add_figures
+
+    for path in add_figures(models, metrics, split):
+        print(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -42,13 +44,11 @@ def export_segmentation(
     settings: SegmentationSettings,
     output: Path,
     *,
-    training_data: Sequence[Mapping[str, Any]],
-    command: str,
     note: str = "",
 ) -> Path:
     """Write the segmenter of a run folder as NAME.pt, NAME.pt2 and NAME.json; returns the card's path."""
     network = VNet(settings.widths, settings.dropout)
-    record = load_best(folder, network)
+    record, run = load_best(folder, network), read_run(folder)
     modality = settings.modality
     card = ModelCard(
         name=f"vnet-{modality.lower()}",
@@ -58,8 +58,8 @@ def export_segmentation(
         architecture=_architecture("VNet", network, widths=list(settings.widths), mirror_averaged=True),
         preprocessing=settings.preprocessing,
         grid_vox=settings.window_vox,
-        settings={"threshold": settings.threshold},
-        training_data=tuple(dict(item) for item in training_data),
+        settings=decision(settings),
+        training_data=tuple(run["training_data"]),
         figures=(
             _figure(
                 record, "gland DSC of the cleaned mask on the image's own grid, mean over all sources' cases"
@@ -68,7 +68,7 @@ def export_segmentation(
         licence=LICENCE,
         file="",
         sha256="",
-        provenance=_provenance(record, command, note),
+        provenance=_provenance(record, run["commands"], note),
     )
     example = (torch.zeros(1, 1, *settings.training_vox[::-1]),)
     return _write(GlandProbability(network, mirror=True).eval(), example, card, output)
@@ -79,13 +79,11 @@ def export_registration(
     settings: RegistrationSettings,
     output: Path,
     *,
-    training_data: Sequence[Mapping[str, Any]],
-    command: str,
     note: str = "",
 ) -> Path:
     """Write the registration network of a run folder as NAME.pt, NAME.pt2 and NAME.json."""
     network = CMSANet(attention=settings.attention, integration_steps=settings.integration_steps)
-    record = load_best(folder, network)
+    record, run = load_best(folder, network), read_run(folder)
     card = ModelCard(
         name="cmsa",
         title="Dual-stream registration network with cross-modal spatial attention",
@@ -97,7 +95,7 @@ def export_registration(
         preprocessing=settings.preprocessing,
         grid_vox=settings.grid_vox,
         settings={"intensity_floor": settings.intensity_floor},
-        training_data=tuple(dict(item) for item in training_data),
+        training_data=tuple(run["training_data"]),
         figures=(
             _figure(
                 record,
@@ -108,10 +106,17 @@ def export_registration(
         licence=LICENCE,
         file="",
         sha256="",
-        provenance=_provenance(record, command, note),
+        provenance=_provenance(record, run["commands"], note),
     )
     example = tuple(torch.zeros(1, 1, *settings.grid_vox[::-1]) for _ in range(2))
     return _write(MirrorAveraged(network).eval(), example, card, output)
+
+
+def decision(settings: SegmentationSettings) -> dict[str, Any]:
+    """How the probability becomes a mask."""
+    if settings.volume_agreement is None:
+        return {"threshold": settings.threshold}
+    return {"threshold": settings.threshold, "volume_agreement": asdict(settings.volume_agreement)}
 
 
 def _architecture(name: str, network: torch.nn.Module, **details: Any) -> dict[str, Any]:
@@ -124,9 +129,21 @@ def _figure(record: Mapping[str, Any], definition: str) -> dict[str, Any]:
     return {"split": "validation (the model was selected on it)", "definition": definition, **values}
 
 
-def _provenance(record: Mapping[str, Any], command: str, note: str) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any]:
+    """What a training run learnt from and the commands that drove it, from its run.json."""
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"commands": list(content["commands"]), "training_data": list(content["training_data"])}
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} holds no run.json; train there first.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not the record of a training run ({error}); train again.") from error
+
+
+def _provenance(record: Mapping[str, Any], commands: Sequence[str], note: str) -> dict[str, Any]:
     return {
-        "command": command,
+        "command": "; then ".join(commands),
         "note": note,
         "step": record["step"],
         "exported": date.today().isoformat(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -12,16 +13,20 @@ import torch
 from MRTRUSRegistrationLib.geometry import Grid, resample
 from MRTRUSRegistrationLib.models import ModelCard, Preprocessing
 from MRTRUSRegistrationLib.regions import masked_region, region_grid
-from MRTRUSRegistrationLib.rigid import align_rigid, gland_initial
+from MRTRUSRegistrationLib.rigid import RigidSettings, align_rigid, gland_initial
+from MRTRUSRegistrationLib.transforms import displacement_vox
 
 from .data.augmentation import (
     IntensityRange,
     SpatialRange,
+    flip_displacement,
     flip_left_right,
     random_displacement,
     random_intensity,
 )
+from .data.cache import cached
 from .data.cases import Case, LoadedCase, load_case
+from .data.fresh import Source, samples_at
 from .losses import gradient_l2, roi_mutual_information, weighted_dice_loss
 from .networks.cmsa import CMSANet
 from .networks.warp import warp
@@ -30,13 +35,17 @@ from .trainer import Forward
 
 @dataclass(frozen=True)
 class RegionLoss:
-    """Weights of the loss: `mi`·L_MI + L_Dice + `smoothness`·L_reg (equation 6 has 1, 1, 0.4)."""
+    """Weights of the loss: `mi`·L_MI + L_Dice + `smoothness`·L_reg (equation 6 has 1, 1, 0.4).
+
+    `dense` weighs the mean distance (mm) to the true map within the gland, where a case has one.
+    """
 
     mi: float = 1.0
     gland: float = 0.1
     landmark: float = 0.3
     smoothness: float = 0.4
     dice_scales_mm: tuple[float, ...] = (0.0,)
+    dense: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class RegistrationSettings:
     attention: bool = True
     integration_steps: int = 7
     loss: RegionLoss = RegionLoss()
+    first_share: float = 0.5
     misalignment: SpatialRange = SpatialRange(
         rotation_deg=6.0, log_scale=0.03, shear=0.02, translation_vox=0.8, elastic_vox=0.4
     )
@@ -65,7 +75,10 @@ class RegistrationSettings:
 class RegistrationSample:
     """One pair on the network's grid after the rigid alignment; tensors are (1, C, K, J, I).
 
-    Images are in 0…1 over the whole volume, unmasked; labels hold the gland first, then landmarks.
+    Images are in 0…1 over the whole volume, unmasked; labels hold the gland first, then landmarks. Where the
+    true map is known, the labels are the gland alone, and two fields (1, 3, K, J, I) in voxels say where the
+    fixed voxels lie: `truth_vox` in the unchanged moving volume, `change_vox` where augmentation took the
+    moving voxels from.
     """
 
     name: str
@@ -75,6 +88,8 @@ class RegistrationSample:
     moving_labels: torch.Tensor
     fixed_labels: torch.Tensor
     voxel_mm: float
+    truth_vox: torch.Tensor | None = None
+    change_vox: torch.Tensor | None = None
 
 
 def draft_card(settings: RegistrationSettings) -> ModelCard:
@@ -106,19 +121,46 @@ def prepare_sample(case: LoadedCase, settings: RegistrationSettings) -> Registra
     no_floor = ModelCard(**{**card.__dict__, "settings": {}})
     moving = masked_region(case.mr, everywhere_mr, grid, alignment, no_floor)
     fixed = masked_region(case.trus, everywhere_trus, grid, None, no_floor)
+    structures = len(case.mr_labels) if case.truth is None else 1
     return RegistrationSample(
         case.name,
         case.patient,
         _tensor([moving]),
         _tensor([fixed]),
-        _tensor([_on_grid(label, grid, alignment) for label in case.mr_labels]),
-        _tensor([_on_grid(label, grid, None) for label in case.trus_labels]),
+        _tensor([_on_grid(label, grid, alignment) for label in case.mr_labels[:structures]]),
+        _tensor([_on_grid(label, grid, None) for label in case.trus_labels[:structures]]),
         settings.preprocessing.spacing_mm[0],
+        None if case.truth is None else _true_displacement_vox(case.truth, alignment, grid),
     )
 
 
-def prepare_samples(cases: Sequence[Case], settings: RegistrationSettings) -> list[RegistrationSample]:
-    return [prepare_sample(load_case(case), settings) for case in cases]
+def _true_displacement_vox(truth: sitk.Transform, alignment: sitk.Transform, grid: Grid) -> torch.Tensor:
+    """(1, 3, K, J, I): from each voxel to where the rigidly aligned MR shows the same tissue."""
+    to_field = sitk.TransformToDisplacementFieldFilter()
+    to_field.SetReferenceImage(grid.blank())
+    # The last transform of the list is applied first.
+    field = to_field.Execute(sitk.CompositeTransform([alignment.GetInverse(), truth]))
+    return torch.from_numpy(displacement_vox(sitk.GetArrayFromImage(field), grid).copy())[None]
+
+
+def prepare_samples(
+    cases: Sequence[Case], settings: RegistrationSettings, cache: Path | None = None
+) -> list[RegistrationSample]:
+    """Prepared samples of the cases; with a `cache` folder each is prepared once for the same settings."""
+    return [_prepared(case, settings, cache) for case in cases]
+
+
+def _prepared(case: Case, settings: RegistrationSettings, cache: Path | None) -> RegistrationSample:
+    if cache is None:
+        return prepare_sample(load_case(case), settings)
+    files = [case.mr_path, case.trus_path, case.mr_labels_path, case.trus_labels_path]
+    content = cached(
+        cache,
+        (case.name, settings.preprocessing, settings.grid_vox, RigidSettings()),
+        files if case.truth_path is None else [*files, case.truth_path],
+        lambda: prepare_sample(load_case(case), settings).__dict__,
+    )
+    return RegistrationSample(**content)
 
 
 def _on_grid(label: sitk.Image, grid: Grid, transform: sitk.Transform | None) -> sitk.Image:
@@ -135,19 +177,22 @@ class RegistrationTask:
     def __init__(
         self,
         settings: RegistrationSettings,
-        training: Sequence[Sequence[RegistrationSample]],
+        training: Sequence[Source[RegistrationSample]],
         validation: Sequence[RegistrationSample],
     ) -> None:
         self.settings = settings
         self.network: torch.nn.Module = CMSANet(
             attention=settings.attention, integration_steps=settings.integration_steps
         )
-        self._groups = [group for group in training if group]
+        self.step = 0
+        self._sources = list(training)
         self._validation = validation
 
     def loss(self, forward: Forward, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        group = self._groups[int(rng.integers(len(self._groups)))]
-        sample = augment(group[int(rng.integers(len(group)))], rng, self.settings)
+        first = len(self._sources) == 1 or rng.random() < self.settings.first_share
+        source = self._sources[0 if first else int(rng.integers(1, len(self._sources)))]
+        samples = samples_at(source, self.step)
+        sample = augment(samples[int(rng.integers(len(samples)))], rng, self.settings)
         # The network is shown masks as a segmenter draws them and judged by the true ones.
         drawn = replace(
             sample,
@@ -167,14 +212,16 @@ class RegistrationTask:
         return moving, fixed
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """Reference masks, rigidly aligned: landmark error decides, gland overlap is reported."""
+        """Reference masks, rigidly aligned: landmark error (or true error) decides, overlap is reported."""
         rows = []
         for sample in self._validation:
             with torch.inference_mode():
                 displacement = network(*self._regions(sample))
             rows.append(_figures(sample, displacement))
-        means = {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
-        return {"score": -means["tre_rms_mm"], **means}
+        means = {key: _mean([row[key] for row in rows]) for key in rows[0]}
+        known = {key: value for key, value in means.items() if np.isfinite(value)}
+        errors = [known[key] for key in ("tre_rms_mm", "dense_mm") if key in known]
+        return {"score": -float(np.mean(errors)), **known}
 
 
 def augment(
@@ -186,10 +233,12 @@ def augment(
     misalignment = random_displacement(rng, settings.misalignment, size)
     moving = torch.cat([sample.moving_image, sample.moving_labels], dim=1)
     fixed = torch.cat([sample.fixed_image, sample.fixed_labels], dim=1)
-    moving = warp(moving, shared + warp(misalignment, shared))
-    fixed = warp(fixed, shared)
+    change = shared + warp(misalignment, shared)
+    moving, fixed = warp(moving, change), warp(fixed, shared)
+    truth = None if sample.truth_vox is None else shared + warp(sample.truth_vox, shared)
     if rng.random() < 0.5:
         moving, fixed = flip_left_right(moving), flip_left_right(fixed)
+        change, truth = flip_displacement(change), None if truth is None else flip_displacement(truth)
     return RegistrationSample(
         sample.name,
         sample.patient,
@@ -198,6 +247,8 @@ def augment(
         moving[:, 1:],
         fixed[:, 1:],
         sample.voxel_mm,
+        truth,
+        change,
     )
 
 
@@ -219,7 +270,22 @@ def region_matching_loss(
         information = roi_mutual_information(warped[:, :1], sample.fixed_image, sample.fixed_labels[:, :1])
     total = dice - weights.mi * information + weights.smoothness * smooth
     parts = {"dice": dice, "mi": information, "gradient": smooth}
+    if weights.dense > 0 and sample.truth_vox is not None:
+        parts["dense_mm"] = dense_error_mm(sample, displacement_vox)
+        total = total + weights.dense * parts["dense_mm"]
     return total, {key: float(value.detach()) for key, value in parts.items()}
+
+
+def dense_error_mm(sample: RegistrationSample, displacement_vox: torch.Tensor) -> torch.Tensor:
+    """Mean distance in the unchanged moving volume between where the field and the truth take the gland."""
+    if sample.truth_vox is None:
+        raise ValueError("A sample without a true map has no dense error.")
+    reached = displacement_vox
+    if sample.change_vox is not None:
+        reached = reached + warp(sample.change_vox, displacement_vox)
+    distance = (reached - sample.truth_vox).square().sum(dim=1, keepdim=True).add(1e-6).sqrt()
+    inside = sample.fixed_labels[:, :1] > 0.5
+    return sample.voxel_mm * distance[inside].mean()
 
 
 def _figures(sample: RegistrationSample, displacement_vox: torch.Tensor) -> dict[str, float]:
@@ -228,13 +294,21 @@ def _figures(sample: RegistrationSample, displacement_vox: torch.Tensor) -> dict
     fixed = sample.fixed_labels[0].numpy()
     gland, reference = warped[0] > 0.5, fixed[0] > 0.5
     overlap = 2 * (gland & reference).sum() / (gland.sum() + reference.sum())
+    if sample.truth_vox is not None:
+        error = float(dense_error_mm(sample, displacement_vox))
+        return {"dense_mm": error, "tre_rms_mm": float("nan"), "dsc": float(overlap)}
     distances = [
         np.linalg.norm(_centroid(a) - _centroid(b)) * sample.voxel_mm
         for a, b in zip(warped[1:], fixed[1:], strict=True)
         if a.sum() > 0 and b.sum() > 0
     ]
     rms = float(np.sqrt(np.mean(np.square(distances)))) if distances else float("nan")
-    return {"tre_rms_mm": rms, "dsc": float(overlap)}
+    return {"dense_mm": float("nan"), "tre_rms_mm": rms, "dsc": float(overlap)}
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _centroid(label: np.ndarray) -> np.ndarray:

@@ -24,12 +24,22 @@ from .data.augmentation import (
     random_intensity,
 )
 from .data.cases import Case, LoadedCase, load_case
+from .data.fresh import Source, samples_at
 from .losses import two_class_dice_loss
 from .networks.vnet import GlandProbability, VNet
 from .networks.warp import warp
 from .trainer import Forward
 
 Modality = Literal["MR", "TRUS"]
+
+
+@dataclass(frozen=True)
+class VolumeAgreement:
+    """How this modality's gland relates to the other's: see `segmentation.agree_on_volume`."""
+
+    ratio: float
+    ratio_log_sd: float
+    logit_sd: float
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,10 @@ class SegmentationSettings:
     batch: int = 2
     dropout: float = 0.1
     threshold: float = 0.5
-    first_share: float = 0.75
+    volume_agreement: VolumeAgreement | None = None
+    first_share: float = 0.5
     spatial: SpatialRange = SpatialRange()
-    intensity: IntensityRange = IntensityRange(probability=0.3)
+    intensity: IntensityRange = IntensityRange(probability=0.4, blur_vox=(0.3, 2.5))
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class SegmentationSample:
     """One prepared volume: network input and gland, both on the card's grid, and the original."""
 
     name: str
-    patient: str
+    source: str
     prepared: sitk.Image
     gland: sitk.Image
     reference: sitk.Image
@@ -63,9 +74,8 @@ class SegmentationSample:
 def prepare_sample(case: LoadedCase, settings: SegmentationSettings) -> SegmentationSample:
     image, gland = (case.mr, case.mr_gland) if settings.modality == "MR" else (case.trus, case.trus_gland)
     prepared = prepare_image(image, settings.preprocessing)
-    return SegmentationSample(
-        case.name, case.patient, prepared, resample_mask(gland, Grid.of(prepared)), gland
-    )
+    source = "real" if case.truth is None else "simulated"
+    return SegmentationSample(case.name, source, prepared, resample_mask(gland, Grid.of(prepared)), gland)
 
 
 def prepare_samples(cases: Sequence[Case], settings: SegmentationSettings) -> list[SegmentationSample]:
@@ -78,13 +88,14 @@ class SegmentationTask:
     def __init__(
         self,
         settings: SegmentationSettings,
-        training: Sequence[Sequence[SegmentationSample]],
+        training: Sequence[Source[SegmentationSample]],
         validation: Sequence[SegmentationSample],
     ) -> None:
         self.settings = settings
         self.network: torch.nn.Module = VNet(settings.widths, settings.dropout)
+        self.step = 0
         self._validation = validation
-        self._groups = [[_tensors(sample) for sample in group] for group in training if group]
+        self._sources = list(training)
 
     def loss(self, forward: Forward, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         pairs = [self._draw(rng) for _ in range(self.settings.batch)]
@@ -92,9 +103,10 @@ class SegmentationTask:
         return two_class_dice_loss(forward(images), glands), {}
 
     def _draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        first = len(self._groups) == 1 or rng.random() < self.settings.first_share
-        group = self._groups[0 if first else int(rng.integers(1, len(self._groups)))]
-        image, gland = group[int(rng.integers(len(group)))]
+        first = len(self._sources) == 1 or rng.random() < self.settings.first_share
+        source = self._sources[0 if first else int(rng.integers(1, len(self._sources)))]
+        samples = samples_at(source, self.step)
+        image, gland = _tensors(samples[int(rng.integers(len(samples)))])
         size = self.settings.training_vox[::-1]
         both = random_fit(torch.cat([image, gland], dim=1), size, rng)
         both = warp(both, random_displacement(rng, self.settings.spatial, size))
@@ -104,9 +116,15 @@ class SegmentationTask:
         return random_intensity(image, rng, self.settings.intensity), gland
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """Mean DSC of the cleaned mask on the image's own grid, as the pipeline makes it."""
-        scores = [self._validation_dsc(network, sample) for sample in self._validation]
-        return {"score": float(np.mean(scores)), "dsc": float(np.mean(scores)), "dsc_min": float(min(scores))}
+        """Mean DSC of the cleaned mask on the image's own grid, as the pipeline makes it.
+
+        Every source of cases counts alike in the score, however many cases it has.
+        """
+        figures = {}
+        for source in sorted({sample.source for sample in self._validation}):
+            samples = [sample for sample in self._validation if sample.source == source]
+            figures[f"dsc_{source}"] = float(np.mean([self._validation_dsc(network, s) for s in samples]))
+        return {"score": float(np.mean(list(figures.values()))), **figures}
 
     def _validation_dsc(self, network: torch.nn.Module, sample: SegmentationSample) -> float:
         probability = gland_probability(sample.prepared, GlandProbability(network), self.settings.window_vox)

@@ -37,6 +37,8 @@ class Task(Protocol):
     """What is trained: a network, its loss on a random batch, and its validation."""
 
     network: torch.nn.Module
+    # The step that is next, set by the loop: what a task draws may depend on it.
+    step: int
 
     def loss(self, forward: Forward, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss of one random batch; `forward` calls the network and returns float32."""
@@ -86,6 +88,7 @@ class _LoopState:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.network.train()
+        self.task.step = self.step
         loss, figures = self.task.loss(self._forward, self.rng)
         if not torch.isfinite(loss):
             raise RegistrationError(

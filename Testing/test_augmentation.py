@@ -10,6 +10,7 @@ from MRTRUSTraining.data.augmentation import (
     SpatialRange,
     affine_displacement,
     elastic_displacement,
+    flip_displacement,
     flip_left_right,
     random_affine,
     random_displacement,
@@ -118,6 +119,15 @@ def test_flip_mirrors_left_and_right_only() -> None:
     volume = torch.arange(24.0).reshape(1, 1, 2, 3, 4)
     assert flip_left_right(volume)[0, 0, 1, 2].tolist() == [23, 22, 21, 20]
     assert torch.equal(flip_left_right(flip_left_right(volume)), volume)
+
+
+def test_mirroring_a_warped_volume_is_warping_the_mirrored_one() -> None:
+    volume = torch.from_numpy(generator(11).normal(size=(1, 2, *SIZE)).astype(np.float32))
+    field = random_displacement(generator(12), SpatialRange(), SIZE)
+    mirrored = warp(flip_left_right(volume), flip_displacement(field))
+    torch.testing.assert_close(mirrored, flip_left_right(warp(volume, field)), atol=1e-3, rtol=0)
+    assert (mirrored - warp(flip_left_right(volume), field.flip(-1))).abs().max() > 0.5
+    assert torch.equal(flip_displacement(flip_displacement(field)), field)
 
 
 # --- intensity -----------------------------------------------------------------------------------------

@@ -126,6 +126,30 @@ def test_centred_start_maps_middle_to_middle_and_axis_to_axis() -> None:
         np.testing.assert_allclose(start.TransformPoint(point.tolist()), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("layout", ["mrus", "muregpro"])
+def test_the_truth_is_loaded_where_a_case_has_one(tmp_path: Path, layout: str) -> None:
+    write_dataset(tmp_path, layout, ("a", "b"))
+    (tmp_path / "transforms").mkdir()
+    path = tmp_path / "transforms" / "a.h5"
+    field = sitk.Image((6, 6, 6), sitk.sitkVectorFloat64)
+    parts = [sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), sitk.DisplacementFieldTransform(field)]
+    sitk.WriteTransform(sitk.CompositeTransform(parts), str(path))
+    with_truth, without = find_cases(tmp_path, layout)  # type: ignore[arg-type]
+    assert (with_truth.truth_path, without.truth_path) == (path, None)
+    loaded = load_case(with_truth)
+    assert loaded.truth is not None
+    assert loaded.truth.TransformPoint((4.0, -1.0, 2.0)) == pytest.approx((5.0, 1.0, 5.0))
+    assert load_case(without).truth is None
+
+
+def test_an_unreadable_truth_is_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "muregpro", ("a",))
+    (tmp_path / "transforms").mkdir()
+    (tmp_path / "transforms" / "a.h5").write_bytes(b"not a transform")
+    with pytest.raises(InputError, match=r"transforms.a\.h5 cannot be read"):
+        load_case(find_cases(tmp_path, "muregpro")[0])
+
+
 def test_an_empty_landmark_leaves_its_pair_out(tmp_path: Path) -> None:
     write_dataset(tmp_path, "mrus", ("a",), empty_mr=(1,))
     case = load_case(find_cases(tmp_path, "mrus")[0])

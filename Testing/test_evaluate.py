@@ -1,10 +1,14 @@
 """Evaluation on a data set with known answers, and the statistics of a cohort."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from cases import ShiftNetwork, ThresholdNetwork, install
 from dataset_case import TRUS_SHIFT_MM, write_dataset
 
 from MRTRUSRegistrationLib.deformable import SynSettings
@@ -72,6 +76,65 @@ def test_figures_of_a_known_shift(tmp_path: Path) -> None:
         assert 0 < row.seconds < 60
         assert row.segmentation_dsc_mr == row.segmentation_dsc_trus == 1.0
         assert row.error == ""
+
+
+def test_true_error_of_a_data_set_that_knows_the_truth(tmp_path: Path) -> None:
+    """The truth is 2 mm to the right, so the data set's own start is 2 mm off everywhere in the gland."""
+    write_dataset(tmp_path, "muregpro", ("a", "b"))
+    (tmp_path / "transforms").mkdir()
+    truth = sitk.TranslationTransform(3, [-each for each in TRUS_SHIFT_MM])
+    sitk.WriteTransform(truth, str(tmp_path / "transforms" / "a.h5"))
+    rows = run(tmp_path, ["initial", "centroid"], ["a", "b"])
+    assert rows[0].dense_tre_mean_mm == pytest.approx(2.0, abs=1e-6)
+    assert rows[1].dense_tre_mean_mm < 0.05
+    assert np.isnan(rows[2].dense_tre_mean_mm), "case b has no truth"
+    lines = list(csv.DictReader(metrics_csv(rows).splitlines()))
+    assert [line["dense_tre_mean_mm"] for line in lines][::2] == ["2.0000", ""]
+
+
+class ShiftWhereSeen(torch.nn.Module):
+    """Two voxels along the last axis where the moving image shows anything, else nothing."""
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        zero = torch.zeros_like(fixed)
+        return torch.cat([zero, zero, zero + 2 * (moving.amax() > 0).float()], dim=1)
+
+
+def test_the_zeroed_control_shows_the_network_images_without_content(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", "muregpro", ("a",))
+    models = tmp_path / "models"
+    for modality in ("MR", "TRUS"):
+        install(models, ThresholdNetwork(), name=f"gland-{modality}", task="segmentation", modality=modality)
+    install(models, ShiftWhereSeen(), name="seen", task="registration", modality="MR-TRUS")
+    settings = Settings(device="cpu", rigid=RigidSettings(spacing_mm=3.0), models=models)
+    rows = evaluate(
+        find_cases(tmp_path / "data", "muregpro"),
+        ["seen+zeroed", "rigid", "seen", "seen+zeroed"],
+        masks="predicted",
+        settings=settings,
+    )
+    assert "needs masks" in rows[0].error
+    rigid, seen, blind = rows[1:]
+    assert [row.method for row in rows] == ["seen+zeroed", "rigid", "seen", "seen+zeroed"]
+    assert [row.error for row in rows[1:]] == ["", "", ""]
+    assert seen.displacement_max_mm == pytest.approx(2 * 2.0, abs=0.2)
+    assert blind.displacement_max_mm == 0
+    assert (blind.dsc, blind.tre_rms_mm) == (rigid.dsc, rigid.tre_rms_mm)
+    assert abs(seen.tre_rms_mm - rigid.tre_rms_mm) > 1
+    # Its masks are those that the methods before it found in the real images.
+    assert blind.segmentation_dsc_trus == rigid.segmentation_dsc_trus > 0.9
+
+
+def test_the_zeroed_control_may_come_first_with_reference_masks(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", "muregpro", ("a",))
+    models = tmp_path / "models"
+    network = ShiftNetwork((0.0, 0.0, 0.0))
+    install(models, network, name="still", task="registration", modality="MR-TRUS")
+    settings = Settings(device="cpu", rigid=RigidSettings(spacing_mm=3.0), models=models)
+    cases = find_cases(tmp_path / "data", "muregpro")
+    (row,) = evaluate(cases, ["still+zeroed"], masks="reference", settings=settings)
+    assert row.error == ""
+    assert row.dsc > 0.9
 
 
 @pytest.mark.slow
@@ -156,6 +219,18 @@ def test_summary_gives_every_method_its_mean_and_interval() -> None:
     assert "-1.50 [-2.00, -1.00]" in text
     assert "2 of 6" in text
     assert "Failed" not in text
+
+
+def test_the_true_error_has_a_column_only_where_it_is_known() -> None:
+    rows = [row("a", "rigid", 4.0), row("b", "rigid", 6.0)]
+    head = "TRE (mean) mm | dense TRE mm | lost"
+    assert head not in summary_markdown(rows, title="t", command="c")
+    known = [replace(rows[0], dense_tre_mean_mm=1.5), rows[1]]
+    text = summary_markdown(known, title="t", command="c")
+    assert head in text
+    table = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert table[2][6].startswith("1.50 ± ")
+    assert len(table[0]) == len(table[2])
 
 
 @pytest.mark.filterwarnings("error")

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import torch
 
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import InstalledModel, file_sha256, find_model, load_network, read_card
-from MRTRUSTraining.export import export_registration, export_segmentation, load_best
+from MRTRUSTraining.evaluation.card_figures import add_figures
+from MRTRUSTraining.export import decision, export_registration, export_segmentation, load_best, read_run
 from MRTRUSTraining.networks.cmsa import CMSANet, MirrorAveraged
 from MRTRUSTraining.networks.vnet import GlandProbability, VNet
 from MRTRUSTraining.registration_training import RegistrationSettings
-from MRTRUSTraining.segmentation_training import SegmentationSettings
+from MRTRUSTraining.segmentation_training import SegmentationSettings, VolumeAgreement
 
 DATA = ({"name": "analytic", "pairs": 3, "licence": "none"},)
 SEGMENTATION = SegmentationSettings(
@@ -29,6 +31,8 @@ def trained(folder: Path, network: torch.nn.Module, figures: dict[str, float]) -
     folder.mkdir()
     record = {"network": network.state_dict(), "step": 40, "figures": {"score": 1.0, **figures}}
     torch.save(record, folder / "best.pt")
+    content = {"commands": [COMMAND, f"{COMMAND} --steps 9"], "training_data": DATA}
+    (folder / "run.json").write_text(json.dumps(content), encoding="utf-8")
     return network.eval()
 
 
@@ -37,9 +41,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module
     folder = tmp_path_factory.mktemp("segmenter")
     torch.manual_seed(0)
     network = trained(folder / "run", VNet(SEGMENTATION.widths, SEGMENTATION.dropout), {"dsc": 0.87654})
-    card_path = export_segmentation(
-        folder / "run", SEGMENTATION, folder / "models", training_data=DATA, command=COMMAND
-    )
+    card_path = export_segmentation(folder / "run", SEGMENTATION, folder / "models")
     return GlandProbability(network, mirror=True).eval(), InstalledModel(read_card(card_path), card_path)
 
 
@@ -50,9 +52,7 @@ def registrator(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Modu
     network = CMSANet(integration_steps=5)
     torch.nn.init.normal_(network.flow.weight, std=10.0)
     trained(folder / "run", network, {"tre_rms_mm": 5.4321, "dsc": 0.9})
-    card_path = export_registration(
-        folder / "run", REGISTRATION, folder / "models", training_data=DATA, command=COMMAND
-    )
+    card_path = export_registration(folder / "run", REGISTRATION, folder / "models")
     return MirrorAveraged(network).eval(), InstalledModel(read_card(card_path), card_path)
 
 
@@ -142,7 +142,7 @@ def test_card_says_what_drives_the_segmenter(segmenter: tuple[torch.nn.Module, I
     assert card.figures[0]["dsc"] == 0.8765
     assert "score" not in card.figures[0]
     assert card.provenance["step"] == 40
-    assert card.provenance["command"] == COMMAND
+    assert card.provenance["command"] == f"{COMMAND}; then {COMMAND} --steps 9"
 
 
 @pytest.mark.slow
@@ -203,3 +203,56 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     trained(tmp_path / "run", VNet((2, 2, 4, 4, 4)), {})
     with pytest.raises(InputError, match="another network"):
         load_best(tmp_path / "run", VNet((4, 4, 4, 4, 4)))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"commands": 3}'])
+def test_a_run_without_its_record_is_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(InputError, match=r"run\.json"):
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"run\.json"):
+        read_run(tmp_path)
+
+
+@pytest.mark.slow
+def test_only_trus_has_a_volume_to_agree_on(segmenter: tuple[torch.nn.Module, InstalledModel]) -> None:
+    assert segmenter[1].card.settings == {"threshold": 0.5}
+    agreeing = replace(SEGMENTATION, volume_agreement=VolumeAgreement(1.1, 0.2, 0.9))
+    assert decision(agreeing)["volume_agreement"] == {"ratio": 1.1, "ratio_log_sd": 0.2, "logit_sd": 0.9}
+
+
+# --- figures of an evaluation
+
+
+def table(path: Path, rows: list[str]) -> Path:
+    names = "case,method,masks,dsc,tre_rms_mm,dense_tre_mean_mm,segmentation_dsc_mr,segmentation_dsc_trus"
+    path.write_text("\n".join([names, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+def test_figures_of_an_evaluation_come_to_the_cards(
+    segmenter: tuple[torch.nn.Module, InstalledModel],
+    registrator: tuple[torch.nn.Module, InstalledModel],
+    tmp_path: Path,
+) -> None:
+    for _, model in (segmenter, registrator):
+        (tmp_path / model.card_path.name).write_text(model.card.to_json(), encoding="utf-8")
+    rows = ["a,rigid,predicted,.7,6,,.8,.9", "a,cmsa,predicted,.8,5,,.8,.9", "b,cmsa,predicted,.9,4,,.6,.7"]
+    metrics = table(tmp_path / "metrics.csv", rows)
+    for _ in range(2):
+        assert len(add_figures(tmp_path, metrics, "two pairs")) == 2
+    trus, cmsa = read_card(tmp_path / "vnet-trus.json"), read_card(tmp_path / "cmsa.json")
+    assert len(trus.figures) == len(cmsa.figures) == 2
+    assert (trus.figures[1]["dsc"], trus.figures[1]["cases"]) == (0.8, 2)
+    assert (cmsa.figures[1]["dsc"], cmsa.figures[1]["tre_rms_mm"]) == (0.85, 4.5)
+    assert "dense_tre_mean_mm" not in cmsa.figures[1]
+    assert trus.sha256 == segmenter[1].card.sha256
+
+
+def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        add_figures(tmp_path, tmp_path / "metrics.csv", "x")
+    (tmp_path / "metrics.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(InputError, match="not a table"):
+        add_figures(tmp_path, tmp_path / "metrics.csv", "x")

@@ -11,6 +11,7 @@ from MRTRUSRegistrationLib.geometry import Grid, resample
 from MRTRUSRegistrationLib.transforms import (
     compose,
     displacement_mm,
+    displacement_vox,
     edge_fade,
     field_image,
     field_transform,
@@ -45,6 +46,18 @@ def test_one_voxel_along_an_array_axis_is_one_step_of_the_index_axis(
     found = displacement_mm(field_vox, OBLIQUE)
     assert found.shape == (13, 17, 21, 3)
     np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-7)
+
+
+def test_voxels_to_millimetres_and_back_is_the_identity() -> None:
+    field_vox = np.random.default_rng(6).normal(size=(3, 13, 17, 21)).astype(np.float32)
+    back = displacement_vox(displacement_mm(field_vox, OBLIQUE), OBLIQUE)
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, field_vox, atol=1e-6)
+    # One millimetre to the left, on axes that neither lie along the patient's nor are scaled alike.
+    left = np.zeros((2, 2, 2, 3))
+    left[..., 0] = 1.0
+    expected = OBLIQUE.axes[0] / np.array(OBLIQUE.spacing_mm)
+    np.testing.assert_allclose(displacement_vox(left, OBLIQUE)[:, 0, 0, 0], expected[::-1], atol=1e-6)
 
 
 def test_itk_resamples_with_the_field_as_torch_warps_with_it() -> None:

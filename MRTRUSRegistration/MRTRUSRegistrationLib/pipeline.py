@@ -22,7 +22,7 @@ import SimpleITK as sitk  # noqa: N813
 from . import __version__
 from .deformable import SynSettings, deform_with_network, deform_with_syn
 from .errors import InputError
-from .geometry import Grid, mask_centroid_mm, resample, resample_mask
+from .geometry import Grid, mask_centroid_mm, mask_volume_ml, resample, resample_mask
 from .masks import check_same_patient
 from .measures import PointMap, landmark_rows, registration_measures
 from .models import InstalledModel, find_model, list_models, resolve_device
@@ -39,10 +39,12 @@ from .results import (
     RigidAlignment,
 )
 from .rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial, rotation_deg
-from .segmentation import PUBLIC_AXES, mask_warnings, segment_gland
+from .segmentation import PUBLIC_AXES, agree_on_volume, mask_warnings, segment_gland
 from .transforms import compose, inverse_points_mm
 
 RigidStage = Literal["initial", "centroid", "ants"]
+# An image, its gland where it is given, and whether the orientation is known.
+_SegmentationInput = tuple[sitk.Image, "GlandSegmentation | sitk.Image | None", bool]
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,8 @@ def register(
     settings = settings or Settings()
     _check_correspondence(mr_landmarks, trus_landmarks)
     run = _Run(settings, Reporter(progress, cancel))
-    glands = (
-        run.segment(mr, mr_gland, "MR", known=mr_orientation_known),
-        run.segment(trus, trus_gland, "TRUS", known=trus_orientation_known),
+    glands = run.segment_both(
+        (mr, mr_gland, mr_orientation_known), (trus, trus_gland, trus_orientation_known)
     )
     warnings += check_same_patient(glands[0].mask, glands[1].mask, "the MR mask", "the TRUS mask")
     initial = run.initial(*glands)
@@ -183,14 +184,22 @@ class _Run:
 
     def _find(self, task: Literal["segmentation", "registration"], modality: str) -> InstalledModel:
         name = self.settings.method if task == "registration" else None
-        if name not in (None, DEFAULT_METHOD, *(m.card.name for m in list_models(self.settings.models))):
-            raise InputError(
-                f"The method {name!r} is not known; use {', '.join(METHOD_NAMES)} or the name of an "
-                "installed registration model (see `mrtrus models`)."
-            )
+        if name is not None:
+            check_method(name, self.settings.models)
         model = find_model(task=task, modality=modality, name=name, extra=self.settings.models)
         self.models.append(model)
         return model
+
+    def segment_both(
+        self, mr: _SegmentationInput, trus: _SegmentationInput
+    ) -> tuple[GlandSegmentation, GlandSegmentation]:
+        """Both glands; a TRUS gland that is not given is drawn to agree with the MR gland's volume."""
+        mr_gland = self.segment(mr[0], mr[1], "MR", known=mr[2])
+        trus_gland = self.segment(trus[0], trus[1], "TRUS", known=trus[2])
+        if trus[1] is None:
+            model = self.models[-1]
+            trus_gland = agree_on_volume(trus_gland, mask_volume_ml(mr_gland.mask), model)
+        return mr_gland, trus_gland
 
     def segment(
         self, image: sitk.Image, given: GlandSegmentation | sitk.Image | None, modality: str, *, known: bool
@@ -273,6 +282,15 @@ class _Run:
             "system": platform.platform(),
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
+
+
+def check_method(name: str, models: Path | None = None) -> None:
+    """`InputError` unless the method is built in or an installed model; `models` is searched first."""
+    if name not in METHOD_NAMES and name not in (model.card.name for model in list_models(models)):
+        raise InputError(
+            f"The method {name!r} is not known; use {', '.join(METHOD_NAMES)} or the name of an "
+            "installed registration model (see `mrtrus models`)."
+        )
 
 
 def _check_correspondence(mr_landmarks: Landmarks | None, trus_landmarks: Landmarks | None) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from scipy.special import logit
 
 from .errors import RegistrationError
 from .geometry import Grid, mask_volume_ml, resample, with_orientation
@@ -22,6 +24,7 @@ _STRIDE_MULTIPLE = 16
 # Index axes of the public MR–TRUS volumes, whose headers do not state them: anterior→posterior, across,
 # inferior→superior. Which way the second runs is not documented; this way the frame is right-handed.
 PUBLIC_AXES = "PRS"
+_THRESHOLDS = np.linspace(0.1, 0.95, 86)
 
 
 def segment_gland(
@@ -139,6 +142,32 @@ def clean_mask(probability: sitk.Image, *, threshold: float) -> sitk.Image:
     """Threshold, keep the largest connected component, fill its holes (uint8)."""
     components = sitk.RelabelComponent(sitk.ConnectedComponent(probability > threshold))
     return sitk.Cast(sitk.BinaryFillhole(components == 1), sitk.sitkUInt8)
+
+
+def agree_on_volume(gland: GlandSegmentation, volume_ml: float, model: InstalledModel) -> GlandSegmentation:
+    """Draw the mask anew at the threshold where it agrees best with the volume seen in the other image.
+
+    A gland has one volume, and MR shows it more surely than TRUS. The card's `volume_agreement` holds the
+    expected `ratio` of this volume to the other, the standard deviation `ratio_log_sd` of its logarithm, and
+    `logit_sd`, how far the threshold's logit may stray; the threshold chosen is the likeliest under both. A
+    card without it leaves the mask as it is.
+    """
+    card = model.card
+    expected = card.settings.get("volume_agreement")
+    if expected is None or gland.probability is None:
+        return gland
+    start = float(card.settings.get("threshold", 0.5))
+    probability = sitk.GetArrayFromImage(gland.probability)
+    widest = sitk.GetArrayFromImage(clean_mask(gland.probability, threshold=float(_THRESHOLDS[0]))) > 0
+    values = np.sort(probability[widest])
+    voxel_ml = float(np.prod(gland.mask.GetSpacing())) / 1000
+    volumes_ml = voxel_ml * (values.size - np.searchsorted(values, _THRESHOLDS, side="right"))
+    with np.errstate(divide="ignore"):  # a threshold that leaves nothing is infinitely unlikely
+        ratio_off = np.log(volumes_ml / (volume_ml * expected["ratio"])) / expected["ratio_log_sd"]
+    threshold_off = (logit(_THRESHOLDS) - logit(start)) / expected["logit_sd"]
+    threshold = float(_THRESHOLDS[np.argmin(ratio_off**2 + threshold_off**2)])
+    mask = clean_mask(gland.probability, threshold=threshold)
+    return replace(gland, mask=mask, warnings=mask_warnings(mask, card.modality))
 
 
 def mask_warnings(mask: sitk.Image, modality: str) -> tuple[QualityWarning, ...]:

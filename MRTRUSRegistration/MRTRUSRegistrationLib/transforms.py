@@ -23,6 +23,12 @@ def displacement_mm(displacement_vox: np.ndarray, grid: Grid) -> np.ndarray:
     return index_order @ grid.index_to_point[:3, :3].T
 
 
+def displacement_vox(field_mm: np.ndarray, grid: Grid) -> np.ndarray:
+    """The inverse of `displacement_mm`: (k, j, i, 3) LPS mm to (3, k, j, i) voxels along the array axes."""
+    index_order = field_mm @ np.linalg.inv(grid.index_to_point[:3, :3]).T
+    return np.moveaxis(index_order, -1, 0)[::-1].astype(np.float32)
+
+
 def edge_fade(shape_kji: tuple[int, ...], margin_vox: int) -> np.ndarray:
     """(k, j, i) weights: 1 inside, falling smoothly to 0 over the outermost `margin_vox` voxels."""
     weights = np.ones(shape_kji)

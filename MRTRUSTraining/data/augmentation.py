@@ -109,3 +109,9 @@ def random_intensity(image: torch.Tensor, rng: np.random.Generator, spread: Inte
 def flip_left_right(volume: torch.Tensor) -> torch.Tensor:
     """Mirror along the last axis, which is left–right for arrays in LPS order."""
     return volume.flip(-1)
+
+
+def flip_displacement(displacement_vox: torch.Tensor) -> torch.Tensor:
+    """Mirror a field (B, 3, K, J, I) along the last axis: its places and its component along that axis."""
+    sign = displacement_vox.new_tensor([1.0, 1.0, -1.0]).view(1, 3, 1, 1, 1)
+    return displacement_vox.flip(-1) * sign

@@ -35,6 +35,7 @@ class Case:
     mr_labels_path: Path
     trus_labels_path: Path
     layout: Layout
+    truth_path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class LoadedCase:
     """One case in memory: images (float32) and binary labels (uint8) in LPS millimetres.
 
     `mr_labels` and `trus_labels` correspond index by index; index 0 is the gland. `initial` maps TRUS points
-    to MR points so that the middles and the axes of both volumes coincide: all that the files know.
+    to MR points so that the middles and the axes of both volumes coincide: all that the files know. `truth`,
+    which simulated cases have, maps TRUS points to MR points exactly.
     """
 
     name: str
@@ -53,6 +55,7 @@ class LoadedCase:
     trus_labels: tuple[sitk.Image, ...]
     label_names: tuple[str, ...]
     initial: sitk.Transform
+    truth: sitk.Transform | None = None
 
     @property
     def mr_gland(self) -> sitk.Image:
@@ -85,7 +88,17 @@ def _case(data: Path, layout: Layout, name: str, patient: str) -> Case:
     for path in paths:
         if not path.is_file():
             raise InputError(f"Case {name} lacks the file {path}.")
-    return Case(name, patient, paths[0], paths[1], paths[2], paths[3], layout)
+    truth = data / "transforms" / f"{name}.h5"
+    return Case(
+        name,
+        patient,
+        paths[0],
+        paths[1],
+        paths[2],
+        paths[3],
+        layout,
+        truth if truth.is_file() else None,
+    )
 
 
 def _patients(data: Path) -> dict[str, str]:
@@ -143,7 +156,17 @@ def load_case(case: Case) -> LoadedCase:
         tuple(trus_labels[k] for k in kept),
         tuple("gland" if k == 0 else f"landmark {k}" for k in kept),
         centred_initial(Grid.of(mr), Grid.of(trus)),
+        _read_truth(case.truth_path),
     )
+
+
+def _read_truth(path: Path | None) -> sitk.Transform | None:
+    if path is None:
+        return None
+    try:
+        return sitk.ReadTransform(str(path))
+    except RuntimeError as error:
+        raise InputError(f"The transform in {path} cannot be read; simulate the case again.") from error
 
 
 def centred_initial(mr: Grid, trus: Grid) -> sitk.Transform:

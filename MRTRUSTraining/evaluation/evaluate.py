@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from MRTRUSRegistrationLib.errors import Cancelled, InputError, MrtrusError
-from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample_mask
+from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, mask_points_mm, resample_mask
 from MRTRUSRegistrationLib.measures import dsc, registration_measures
 from MRTRUSRegistrationLib.pipeline import Settings, register, stage_maps
 from MRTRUSRegistrationLib.results import GlandSegmentation, Landmarks, Registration, RigidAlignment
@@ -26,6 +26,8 @@ from ..data.cases import Case, LoadedCase, load_case
 
 Masks = Literal["reference", "predicted"]
 METHODS_WITHOUT_ANTS = ("initial", "centroid")
+# A control: the network gets the glands' shapes but images without content.
+ZEROED = "+zeroed"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class MetricsRow:
     folds_percent: float = np.nan
     seconds: float = np.nan
     patient: str = ""
+    dense_tre_mean_mm: float = np.nan
     msd_mm: float = np.nan
     gland_centroid_mm: float = np.nan
     jacobian_min: float = np.nan
@@ -74,10 +77,13 @@ def evaluate_case(
         row = MetricsRow(case.name, method, masks, patient=case.patient)
         try:
             alignment = _shared_alignment(done, method)
+            if method.endswith(ZEROED) and glands is None:
+                raise InputError(f"The control {method} needs masks: name another method before it.")
+            mr, trus = _images_for(case, method)
             result = register(
-                case.mr,
-                case.trus,
-                settings=_settings_for(case, method, settings),
+                mr,
+                trus,
+                settings=_settings_for(case, method.removesuffix(ZEROED), settings),
                 mr_gland=glands[0] if glands else None,
                 trus_gland=glands[1] if glands else None,
                 rigid=alignment,
@@ -109,6 +115,10 @@ def _settings_for(case: LoadedCase, method: str, settings: Settings) -> Settings
     return replace(settings, method=method, initial=case.initial if method == "initial" else "gland")
 
 
+def _images_for(case: LoadedCase, method: str) -> tuple[sitk.Image, sitk.Image]:
+    return (case.mr * 0.0, case.trus * 0.0) if method.endswith(ZEROED) else (case.mr, case.trus)
+
+
 def _shared_alignment(done: Registration | None, method: str) -> RigidAlignment | None:
     return None if done is None or method in METHODS_WITHOUT_ANTS else done.rigid
 
@@ -131,10 +141,21 @@ def _scored(row: MetricsRow, case: LoadedCase, result: Registration, seconds: fl
         row,
         **known,  # type: ignore[arg-type]
         seconds=seconds,
+        dense_tre_mean_mm=_dense_error_mm(case, result.transform),
         segmentation_dsc_mr=dsc(result.mr_gland.mask, case.mr_gland),
         segmentation_dsc_trus=dsc(result.trus_gland.mask, case.trus_gland),
         warnings=" ".join(dict.fromkeys(warning.code for warning in result.warnings)),
     )
+
+
+def _dense_error_mm(case: LoadedCase, transform: sitk.Transform) -> float:
+    """Mean distance (MR space) to the true place over the reference TRUS gland; nan without a truth."""
+    if case.truth is None:
+        return np.nan
+    points = mask_points_mm(case.trus_gland)
+    reached = np.array([transform.TransformPoint(p) for p in points.tolist()])
+    right = np.array([case.truth.TransformPoint(p) for p in points.tolist()])
+    return float(np.linalg.norm(reached - right, axis=1).mean())
 
 
 def evaluate(

@@ -17,7 +17,7 @@ from .anatomy import LABELS, Anatomy
 from .deformation import Deformed, rotation_matrix
 from .mr import render_mr
 from .parameters import CaseParameters, validate
-from .sampling import deformation_of
+from .placement import deformation_of
 from .trus import render_trus
 
 ORIENTATION = "PRS"
@@ -49,8 +49,8 @@ def simulate(parameters: CaseParameters, *, device: str | torch.device = "cpu") 
         anatomy = Anatomy(parameters, place)
         deformed = deformation_of(parameters, place)
         mr_grid, trus_grid = mr_grid_of(parameters), trus_grid_of(parameters)
-        mr_points = _points(mr_grid, parameters.mr.centre_mm, place)
-        trus_points = _points(trus_grid, parameters.trus.centre_mm, place)
+        mr_points = grid_points(mr_grid, parameters.mr.centre_mm, place)
+        trus_points = grid_points(trus_grid, parameters.trus.centre_mm, place)
         mr = render_mr(anatomy, mr_points, parameters.mr, parameters.spacing_mm)
         trus = render_trus(anatomy, deformed, trus_points, parameters.trus, parameters.spacing_mm)
         mr_labels = _labels(anatomy, mr_points.reshape(-1, 3), mr_grid)
@@ -82,7 +82,9 @@ def trus_grid_of(parameters: CaseParameters) -> Grid:
     return Grid.centred(centre, trus.size_vox, spacing, orientation_direction(ORIENTATION))
 
 
-def _points(grid: Grid, frame_origin_mm: tuple[float, float, float], device: torch.device) -> torch.Tensor:
+def grid_points(
+    grid: Grid, frame_origin_mm: tuple[float, float, float], device: torch.device
+) -> torch.Tensor:
     """(k, j, i, 3) positions of the voxel centres relative to an anatomical frame's origin."""
     matrix = grid.index_to_point
     matrix[:3, 3] -= frame_origin_mm

@@ -11,12 +11,21 @@ import json
 import math
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 
 from MRTRUSRegistrationLib.errors import InputError
 
 Vector = tuple[float, float, float]
 
 FORMAT_VERSION = 1
+# What the anatomy is painted with in both images, besides the inclusions; the MR shows the rectum as well.
+TISSUES = (
+    *("fat", "marrow", "muscle", "cortex", "rectal_wall", "bladder_wall", "urine", "sphincter", "urethra"),
+    *("verumontanum", "bulb", "vesicle", "plexus", "capsule", "surgical_capsule", "stroma"),
+    *("peripheral", "transition"),
+)
+RECTUM_CONTENTS = ("collapsed", "gas", "filled")
+_MOST_VOXELS = 512**3
 
 
 @dataclass(frozen=True)
@@ -204,6 +213,16 @@ class CaseParameters:
         return parameters
 
 
+def read_parameters(path: Path) -> CaseParameters:
+    """A case's parameters from the file that `mrtrus-train simulate` wrote; `InputError` names the file."""
+    try:
+        return CaseParameters.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The file {path} cannot be read ({error.strerror}); name another.") from error
+    except (InputError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+
+
 def _build(kind: typing.Any, value: typing.Any) -> typing.Any:
     """`value` (from JSON) as the annotated type: dataclass, tuple or dict, recursively."""
     if dataclasses.is_dataclass(kind):
@@ -226,9 +245,14 @@ def zone_volumes_ml(gland: GlandParameters) -> dict[str, float]:
 
 def validate(parameters: CaseParameters) -> None:
     """Raise `InputError` for settings that no case can have."""
+    version = parameters.format_version
+    _require(version == FORMAT_VERSION, f"format {version} is not {FORMAT_VERSION}, which this version reads")
+    _require(_all_finite(dataclasses.asdict(parameters)), "not all numbers are finite")
     gland = parameters.gland
     _require(parameters.spacing_mm > 0, f"a voxel spacing of {parameters.spacing_mm} mm is not positive")
     _require(gland.volume_ml > 0, f"a gland of {gland.volume_ml} ml is impossible")
+    lengths = (gland.half_depth, gland.half_height, gland.exponent, gland.urethra_radius_mm)
+    _require(min(lengths) > 0, "a proportion of the gland or the urethra's radius is not positive")
     inside = 0 < gland.transition_zone_ml < gland.volume_ml
     _require(inside, f"a transition zone of {gland.transition_zone_ml} ml does not fit its gland")
     for inclusion in (
@@ -243,18 +267,45 @@ def validate(parameters: CaseParameters) -> None:
         _require(lesion.zone in room, f"a lesion's zone cannot be {lesion.zone!r}")
         fits = lesion.volume_ml < room[lesion.zone]
         _require(fits, f"a lesion of {lesion.volume_ml:.1f} ml is larger than its {lesion.zone} zone")
+    _validate_tissues(parameters)
     _validate_images(parameters)
+
+
+def _all_finite(value: typing.Any) -> bool:
+    if isinstance(value, dict):
+        return all(_all_finite(each) for each in value.values())
+    if isinstance(value, tuple | list):
+        return all(_all_finite(each) for each in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _validate_tissues(parameters: CaseParameters) -> None:
+    """Every tissue that the anatomy is painted with has properties in both images."""
+    painted = set(TISSUES)
+    for kind in ("lesion", "nodule", "cyst", "calcification"):
+        painted |= {f"{kind}{number}" for number in range(len(getattr(parameters, f"{kind}s")))}
+    content, mr = parameters.surroundings.rectum_content, parameters.mr
+    _require(content in RECTUM_CONTENTS, f"a rectum's content cannot be {content!r}")
+    in_mr = painted | {f"rectum_{content}"}
+    missing = (in_mr - mr.tissues.keys()) | (painted - parameters.trus.tissues.keys())
+    if mr.random_contrast:
+        missing |= in_mr - mr.random_signals.keys()
+    _require(not missing, f"no properties are given of {', '.join(sorted(missing))}")
+    _require(min(t2_ms for t2_ms, *_ in mr.tissues.values()) > 0, "a T2 is not positive")
 
 
 def _validate_images(parameters: CaseParameters) -> None:
     mr, trus = parameters.mr, parameters.trus
     _require(min(*mr.size_vox, *trus.size_vox) > 0, "an image needs at least one voxel on each axis")
+    largest = max(math.prod(mr.size_vox), math.prod(trus.size_vox))
+    _require(largest <= _MOST_VOXELS, f"an image of {largest} voxels is too large")
     _require(mr.snr > 0, f"a signal-to-noise ratio of {mr.snr} is not positive")
     _require(mr.slice_thickness_mm > 0 < mr.slice_spacing_mm, "slices need a positive thickness and spacing")
     _require(trus.dynamic_range_db > 0, f"a dynamic range of {trus.dynamic_range_db} dB is not positive")
     _require(0 < trus.half_angle_deg < 90, f"a fan cannot open by {trus.half_angle_deg}° to each side")
     _require(0 < trus.probe_radius_mm < trus.depth_mm, "the fan's depth must lie beyond the probe")
-    _require(parameters.deformation.field_spacing_mm > 0, "the displacement field's spacing must be positive")
+    spacing = parameters.deformation.field_spacing_mm
+    _require(spacing >= 0.5, "the displacement field's spacing must be 0.5 mm or more")
 
 
 def _require(holds: bool, complaint: str) -> None:

@@ -67,7 +67,8 @@ def _draw_row(axes: np.ndarray, image: sitk.Image, labels: dict[str, sitk.Image]
     axes[0].set_title(title, fontsize=8)
 
 
-def _coarse(image: sitk.Image, labels: dict[str, sitk.Image]) -> tuple[sitk.Image, dict[str, sitk.Image]]:
+def coarse(image: sitk.Image, labels: dict[str, sitk.Image]) -> tuple[sitk.Image, dict[str, sitk.Image]]:
+    """An image and its masks as smooth and coarse as the public test pairs."""
     soft = blurred(image)
     return soft, {name: resample_mask(mask, Grid.of(soft)) for name, mask in labels.items()}
 
@@ -81,11 +82,11 @@ def draw_case(case: SimulatedCase, path: Path) -> None:
     sides = ((case.mr, case.mr_labels, "MR"), (case.trus, case.trus_labels, "TRUS"))
     for row, (image, labels, side) in enumerate(sides):
         _draw_row(axes[row], image, labels, f"{side}, seed {case.parameters.seed}")
-        _draw_row(axes[row + 2], *_coarse(image, labels), f"{side}, blurred like the public pairs")
+        _draw_row(axes[row + 2], *coarse(image, labels), f"{side}, blurred like the public pairs")
     _save(figure, path)
 
 
-def _public_pairs(folder: Path, count: int) -> list[tuple[str, dict[str, sitk.Image]]]:
+def public_pairs(folder: Path, count: int) -> list[tuple[str, dict[str, sitk.Image]]]:
     """(name, images and gland masks) of evenly spread pairs of the public mrus data."""
     names = sorted(path.name for path in (folder / "moving_images").glob("*.nii.gz"))
     if not names:
@@ -104,14 +105,14 @@ def draw_comparison(cases: list[SimulatedCase], pairs_folder: Path, path: Path) 
     """Simulated cases, blurred, on the left of as many public pairs; `InputError` without pairs."""
     from matplotlib.figure import Figure
 
-    pairs = _public_pairs(pairs_folder, len(cases))
+    pairs = public_pairs(pairs_folder, len(cases))
     figure = Figure(figsize=(15, 4.6 * len(cases)))
     axes = figure.subplots(2 * len(cases), 6)
     for row, case in enumerate(cases):
         title = f"simulated, seed {case.parameters.seed}"
         gland = {side: {"gland": labels["gland"]} for side, labels in _truths(case).items()}
-        _draw_row(axes[2 * row, :3], *_coarse(case.mr, gland["mr"]), f"MR {title}")
-        _draw_row(axes[2 * row + 1, :3], *_coarse(case.trus, gland["trus"]), f"TRUS {title}")
+        _draw_row(axes[2 * row, :3], *coarse(case.mr, gland["mr"]), f"MR {title}")
+        _draw_row(axes[2 * row + 1, :3], *coarse(case.trus, gland["trus"]), f"TRUS {title}")
     for row, (name, images) in enumerate(pairs):
         for offset, side in enumerate(("moving", "fixed")):
             mask = {"gland": sitk.Cast(images[f"{side}_labels"] > 0.5, sitk.sitkUInt8)}

@@ -154,7 +154,7 @@ def capsule_echo(gland_mm: torch.Tensor, beams: Beams, parameters: TrusParameter
     shell = torch.exp(-0.5 * (gland_mm / 0.5) ** 2)
     patchy = smooth_noise(beams.count, 8.0, parameters.seed + 4, gland_mm.device)
     strength = 10 ** (parameters.capsule_db / 20)
-    return strength * shell * along**6 * (1 + 0.4 * patchy).clamp_min(0)
+    return strength * shell * along**4 * (1 + 0.4 * patchy).clamp_min(0)
 
 
 def _gain_db(beams: Beams, parameters: TrusParameters, device: torch.device) -> torch.Tensor:

@@ -1,0 +1,80 @@
+"""Figures of an evaluation, written into the cards of the models that it used."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.models import ModelCard, read_card
+
+_REGISTRATION_COLUMNS = ("dsc", "hd95_mm", "tre_rms_mm", "dense_tre_mean_mm", "folds_percent")
+_DEFINITION = "mean over cases of the column of metrics.csv, mrtrus evaluate --masks {masks}"
+
+
+def add_figures(models: Path, metrics: Path, split: str) -> list[Path]:
+    """Add the means of metrics.csv to every card in `models`; figures of the same split are replaced.
+
+    A segmenter gets the DSC of its modality's predicted masks, a registration network the row of the
+    method of its name. Returns the cards that changed; `InputError` for a file that is not a table of
+    `mrtrus evaluate`.
+    """
+    rows = _rows(metrics)
+    changed = []
+    for path in sorted(models.glob("*.json")):
+        card = read_card(path)
+        figure = _figure(card, rows, split)
+        if figure is not None:
+            kept = [f for f in card.figures if (f.get("split"), f.get("definition")) != _identity(figure)]
+            _write(replace(card, figures=(*kept, figure)), path)
+            changed.append(path)
+    return changed
+
+
+def _identity(figure: Mapping[str, Any]) -> tuple[Any, Any]:
+    return figure["split"], figure["definition"]
+
+
+def _rows(metrics: Path) -> list[dict[str, str]]:
+    try:
+        with metrics.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"The table {metrics} cannot be read ({error.strerror}).") from error
+    if not rows or not {"case", "method", "masks"} <= set(rows[0]):
+        raise InputError(f"{metrics} is not a table of mrtrus evaluate; give its metrics.csv.")
+    return rows
+
+
+def _figure(card: ModelCard, rows: Sequence[Mapping[str, str]], split: str) -> dict[str, Any] | None:
+    """The card's own columns, or None where the table says nothing of this model."""
+    if card.task == "segmentation":
+        column = f"segmentation_dsc_{card.modality.lower()}"
+        # Masks are the same for every method of a case.
+        used = list({row["case"]: row for row in rows if row["masks"] == "predicted"}.values())
+        means = {"dsc": _mean(used, column)}
+    else:
+        used = [row for row in rows if row["method"] == card.name]
+        means = {column: _mean(used, column) for column in _REGISTRATION_COLUMNS}
+    values = {name: round(value, 4) for name, value in means.items() if np.isfinite(value)}
+    if not values:
+        return None
+    definition = _DEFINITION.format(masks=used[0]["masks"])
+    return {"split": split, "definition": definition, "cases": len(used), **values}
+
+
+def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float:
+    values = [float(row[column]) for row in rows if row.get(column)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _write(card: ModelCard, path: Path) -> None:
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(card.to_json(), encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,237 @@
+"""Dense truth of simulated pairs: on the network's grid, through augmentation, in loss and validation."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from tiny_networks import Shift
+
+from MRTRUSRegistrationLib.regions import region_grid
+from MRTRUSRegistrationLib.rigid import align_rigid, gland_initial
+from MRTRUSRegistrationLib.transforms import transform_points_mm
+from MRTRUSTraining.data.augmentation import IntensityRange, SpatialRange, flip_displacement
+from MRTRUSTraining.data.cases import LoadedCase, find_cases, load_case
+from MRTRUSTraining.networks.warp import warp
+from MRTRUSTraining.registration_training import (
+    RegionLoss,
+    RegistrationSample,
+    RegistrationSettings,
+    RegistrationTask,
+    augment,
+    dense_error_mm,
+    draft_card,
+    prepare_samples,
+    region_matching_loss,
+)
+from MRTRUSTraining.simulation.cases import simulate, write_case
+from MRTRUSTraining.simulation.sampling import sample_case
+
+# A smaller grid than the bundled network's, for speed; it holds the gland.
+SETTINGS = RegistrationSettings(grid_vox=(52, 40, 40))
+# The square root in the error is kept away from zero by 0.001 voxel.
+FLOOR_MM = 0.002
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One simulated pair on disk, turned and deformed, at 2.4 mm for speed."""
+    path = tmp_path_factory.mktemp("simulated")
+    write_case(simulate(sample_case(7, preset="sample", spacing_mm=2.4)), path, 0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def case(folder: Path) -> LoadedCase:
+    return load_case(find_cases(folder, "muregpro")[0])
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def sample(folder: Path, cache: Path) -> RegistrationSample:
+    return prepare_samples(find_cases(folder, "muregpro"), SETTINGS, cache)[0]
+
+
+def dice(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Of two soft labels, cut at one half."""
+    a, b = first > 0.5, second > 0.5
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def truth_of(sample: RegistrationSample) -> torch.Tensor:
+    assert sample.truth_vox is not None
+    return sample.truth_vox
+
+
+# --- the truth on the network's grid ---------------------------------------------------------------------
+
+
+def test_the_truth_carries_the_aligned_mr_gland_on_to_the_trus_gland(sample: RegistrationSample) -> None:
+    moved = warp(sample.moving_labels, truth_of(sample))
+    assert dice(moved, sample.fixed_labels) > 0.96
+    assert dice(moved, sample.fixed_labels) > dice(sample.moving_labels, sample.fixed_labels) + 0.02
+    assert sample.moving_labels.shape[1] == 1, "with a dense truth the labels are the gland alone"
+
+
+def test_the_error_is_zero_for_the_truth_and_a_known_distance_for_others(
+    case: LoadedCase, sample: RegistrationSample
+) -> None:
+    truth = truth_of(sample)
+    assert float(dense_error_mm(sample, truth)) < FLOOR_MM
+    shifted = truth + torch.tensor([0.0, 3.0, -4.0]).view(1, 3, 1, 1, 1)
+    assert float(dense_error_mm(sample, shifted)) == pytest.approx(5 * 1.5, abs=1e-3)
+    # Doing nothing leaves the distance between the rigid and the true place in the MR, point by point.
+    alignment = align_rigid(
+        case.mr_gland, case.trus_gland, gland_initial(case.mr_gland, case.trus_gland)
+    ).transform
+    grid, _ = region_grid(case.trus_gland, draft_card(SETTINGS))
+    index = np.argwhere(sample.fixed_labels[0, 0].numpy() > 0.5)[:, ::-1]
+    points = index @ grid.index_to_point[:3, :3].T + grid.origin_mm
+    assert case.truth is not None
+    apart = transform_points_mm(case.truth, points) - transform_points_mm(alignment, points)
+    known_mm = float(np.linalg.norm(apart, axis=1).mean())
+    assert known_mm > 1.5
+    assert float(dense_error_mm(sample, torch.zeros_like(truth))) == pytest.approx(known_mm, abs=0.01)
+
+
+def test_a_sample_without_truth_has_no_dense_error(sample: RegistrationSample) -> None:
+    with pytest.raises(ValueError, match="true map"):
+        dense_error_mm(replace(sample, truth_vox=None), truth_of(sample))
+
+
+# --- through augmentation --------------------------------------------------------------------------------
+
+
+def solved(sample: RegistrationSample) -> torch.Tensor:
+    """The field d with d + change(x + d) = truth, by fixed-point iteration."""
+    truth = truth_of(sample)
+    assert sample.change_vox is not None
+    field = torch.zeros_like(truth)
+    for _ in range(25):
+        field = truth - warp(sample.change_vox, field)
+    return field
+
+
+def test_after_augmentation_the_field_without_error_still_joins_the_glands(
+    sample: RegistrationSample,
+) -> None:
+    """Independent of the error's own formula: the labels, warped along with the images, must meet."""
+    flips = set()
+    for seed in range(4):
+        changed = augment(sample, np.random.default_rng(seed), SETTINGS)
+        field = solved(changed)
+        assert float(dense_error_mm(changed, field)) < 0.01
+        moved = warp(changed.moving_labels, field)
+        assert dice(moved, changed.fixed_labels) > 0.95
+        assert dice(moved, changed.fixed_labels) > dice(changed.moving_labels, changed.fixed_labels) + 0.02
+        # The relation of the unchanged pair is no longer right.
+        assert float(dense_error_mm(changed, truth_of(sample))) > 2
+        flips.add(_was_flipped(sample, changed))
+    assert flips == {True, False}, "the seeds cover both"
+
+
+def _was_flipped(sample: RegistrationSample, changed: RegistrationSample) -> bool:
+    same = dice(sample.fixed_labels, changed.fixed_labels)
+    return dice(sample.fixed_labels.flip(-1), changed.fixed_labels) > same
+
+
+def test_a_pair_that_is_only_mirrored_keeps_the_error_of_its_mirrored_field(
+    sample: RegistrationSample,
+) -> None:
+    nothing = SpatialRange(0, 0, 0, 0, 0)
+    still = IntensityRange(probability=0.0, log_gamma=0.0)
+    settings = replace(SETTINGS, shared=nothing, misalignment=nothing, intensity=still)
+    mirrored = next(
+        changed
+        for changed in (augment(sample, np.random.default_rng(seed), settings) for seed in range(20))
+        if not torch.equal(changed.fixed_labels, sample.fixed_labels)
+    )
+    torch.testing.assert_close(mirrored.fixed_labels, sample.fixed_labels.flip(-1), atol=1e-4, rtol=0)
+    field = truth_of(sample) + torch.tensor([0.0, 0.0, 0.5]).view(1, 3, 1, 1, 1)
+    expected = float(dense_error_mm(sample, field))
+    assert float(dense_error_mm(mirrored, flip_displacement(field))) == pytest.approx(expected, abs=1e-3)
+    assert float(dense_error_mm(mirrored, field.flip(-1))) > expected + 0.5, "the sign matters"
+
+
+# --- in the loss and in validation -----------------------------------------------------------------------
+
+
+def test_the_loss_adds_the_weighted_error(sample: RegistrationSample) -> None:
+    field = torch.zeros_like(truth_of(sample))
+    weights = RegionLoss(mi=0.0, dense=0.0)
+    without, parts = region_matching_loss(sample, field, weights)
+    with_error, more = region_matching_loss(sample, field, replace(weights, dense=0.25))
+    error = float(dense_error_mm(sample, field))
+    assert float(with_error - without) == pytest.approx(0.25 * error, rel=1e-4)
+    assert "dense_mm" not in parts
+    assert more["dense_mm"] == pytest.approx(error)
+
+
+def test_the_error_has_a_gradient_that_leads_to_the_truth(sample: RegistrationSample) -> None:
+    changed = augment(sample, np.random.default_rng(1), SETTINGS)
+    field = torch.zeros_like(truth_of(changed), requires_grad=True)
+    error = dense_error_mm(changed, field)
+    error.backward()
+    assert field.grad is not None
+    step = -field.grad / field.grad.abs().max()
+    assert float(dense_error_mm(changed, step)) < error.item() - 0.5
+
+
+def test_validation_is_decided_by_the_true_error_where_it_is_known(sample: RegistrationSample) -> None:
+    task = RegistrationTask(SETTINGS, [[sample]], [sample])
+    figures = task.validate(Shift((0.0, 0.0, 0.0)))
+    error = float(dense_error_mm(sample, torch.zeros_like(truth_of(sample))))
+    assert figures["dense_mm"] == pytest.approx(error)
+    assert figures["score"] == pytest.approx(-error)
+    assert "tre_rms_mm" not in figures
+    # With a pair whose landmarks are known beside it, both kinds of error count alike.
+    gland = sample.fixed_labels
+    off = gland.roll(2, dims=-1)
+    real = replace(
+        sample,
+        truth_vox=None,
+        moving_labels=torch.cat([gland, off], dim=1),
+        fixed_labels=torch.cat([gland, gland], dim=1),
+    )
+    mixed = RegistrationTask(SETTINGS, [[sample]], [sample, real]).validate(Shift((0.0, 0.0, 0.0)))
+    assert mixed["tre_rms_mm"] == pytest.approx(3.0, abs=0.05)
+    assert mixed["score"] == pytest.approx(-(error + 3.0) / 2, abs=0.05)
+
+
+# --- prepared samples on disk ----------------------------------------------------------------------------
+
+
+def test_prepared_samples_come_back_from_the_cache(
+    folder: Path, cache: Path, sample: RegistrationSample
+) -> None:
+    (entry,) = cache.iterdir()
+    before = entry.stat().st_mtime_ns
+    (found,) = prepare_samples(find_cases(folder, "muregpro"), SETTINGS, cache)
+    assert (entry.stat().st_mtime_ns, list(cache.iterdir())) == (before, [entry])
+    assert torch.equal(truth_of(found), truth_of(sample))
+    assert torch.equal(found.moving_image, sample.moving_image)
+    assert (found.name, found.voxel_mm, found.change_vox) == (sample.name, 1.5, None)
+
+
+def test_a_changed_truth_is_not_taken_from_the_cache(
+    folder: Path, cache: Path, sample: RegistrationSample
+) -> None:
+    cases = find_cases(folder, "muregpro")
+    path = cases[0].truth_path
+    assert path == folder / "transforms" / "case000000.h5"
+    original = path.read_bytes()
+    truth = sitk.CompositeTransform(sitk.ReadTransform(str(path)))
+    # ITK's files hold one level of composition only.
+    parts = [truth.GetNthTransform(n) for n in range(truth.GetNumberOfTransforms())]
+    shift = sitk.TranslationTransform(3, (0.0, 0.0, 3.0))
+    sitk.WriteTransform(sitk.CompositeTransform([shift, *parts]), str(path))
+    (other,) = prepare_samples(cases, SETTINGS, cache)
+    path.write_bytes(original)
+    apart_vox = (truth_of(other) - truth_of(sample)).norm(dim=1)
+    assert float(apart_vox.mean()) == pytest.approx(3.0 / 1.5, abs=0.01)
