@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict
 
 import slicer
 
-from ..results import Measures, Registration
-from .hierarchy import add_case_folder
+from ..results import Registration
+from .case_nodes import RESULT_ROLES, CaseNodes, new_case_node
+from .content import CaseContent, content_of
+from .frames import linear_matrix_ras
+from .hierarchy import add_case_folder, add_version_folder
 from .markups import add_landmarks
 from .segmentations import add_gland_segmentation
+from .stages import show_stage, stages_of
 from .tables import add_landmark_table, add_measures_table
 from .texts import NOTICE, add_text, provenance_json
 from .transforms import add_grid_transform, add_linear_transform, set_registered_images
@@ -21,96 +26,127 @@ TRUS_COLOR = (0.34, 0.71, 0.91)
 # Every node carries the notice: nodes are exported and copied singly.
 NOTICE_ATTRIBUTE = "MRTRUSRegistration.Notice"
 
-
-@dataclass(frozen=True)
-class CaseNodes:
-    """The nodes of one case; the optional ones are `None` where the registration had nothing for them."""
-
-    folder_item: int
-    trus: slicer.vtkMRMLScalarVolumeNode
-    mr: slicer.vtkMRMLScalarVolumeNode
-    trus_gland: slicer.vtkMRMLSegmentationNode
-    mr_gland: slicer.vtkMRMLSegmentationNode
-    rigid: slicer.vtkMRMLTransformNode
-    deformation: slicer.vtkMRMLTransformNode | None
-    trus_landmarks: slicer.vtkMRMLMarkupsFiducialNode | None
-    mr_landmarks: slicer.vtkMRMLMarkupsFiducialNode | None
-    measures: slicer.vtkMRMLTableNode
-    landmark_errors: slicer.vtkMRMLTableNode | None
-    notice: slicer.vtkMRMLTextNode
-    provenance: slicer.vtkMRMLTextNode
+Nodes = dict[str, slicer.vtkMRMLNode | None]
 
 
 def add_case(scene: slicer.vtkMRMLScene, result: Registration, *, name: str) -> CaseNodes:
-    """Add everything of one registration to the scene, in a subject-hierarchy folder called `name`.
+    """Add everything of one registration to the scene, its images included, in a folder called `name`.
 
     The MR image, gland and landmarks observe the rigid transform and that observes the deformable one, so
     they appear in TRUS space; nothing is hardened. Volumes and points keep their own coordinates.
     """
     trus = add_volume(scene, result.trus, "TRUS")
     mr = add_volume(scene, result.mr, "MR")
-    rigid, deformation = _add_transforms(scene, result, mr=mr, trus=trus)
-    glands = [
-        add_gland_segmentation(scene, result.trus_gland.mask, trus, "TRUS gland", color=TRUS_COLOR),
-        add_gland_segmentation(scene, result.mr_gland.mask, mr, "MR gland", color=MR_COLOR),
-    ]
-    points = _add_landmarks(scene, result)
-    tables = _add_tables(scene, result)
-    texts = _add_texts(scene, result)
-    for node in (mr, glands[1], points[1]):
-        if node is not None:
-            node.SetAndObserveTransformNodeID(rigid.GetID())
-    nodes = (trus, mr, *glands, rigid, deformation, *points, *tables, *texts)
-    present = [node for node in nodes if node is not None]
-    for node in present:
+    for node in (trus, mr):
         node.SetAttribute(NOTICE_ATTRIBUTE, NOTICE)
-    return CaseNodes(add_case_folder(scene, name, present), *nodes)
+    folder = add_case_folder(scene, name, (trus, mr))
+    return add_content(scene, content_of(result), mr=mr, trus=trus, name=name, folder_item=folder)
 
 
-def _add_transforms(
+def add_content(
     scene: slicer.vtkMRMLScene,
-    result: Registration,
+    content: CaseContent,
     *,
     mr: slicer.vtkMRMLScalarVolumeNode,
     trus: slicer.vtkMRMLScalarVolumeNode,
-) -> tuple[slicer.vtkMRMLTransformNode, slicer.vtkMRMLTransformNode | None]:
-    """The rigid node under the deformable one: a TRUS point x is rigid(x + u(x)) in MR space."""
-    rigid = add_linear_transform(scene, result.rigid.transform, "MR to TRUS rigid")
-    set_registered_images(rigid, moving=mr, fixed=trus)
-    if result.deformation is None:
-        return rigid, None
-    deformation = add_grid_transform(scene, result.deformation.transform, "MR to TRUS deformation")
-    set_registered_images(deformation, moving=mr, fixed=trus)
-    rigid.SetAndObserveTransformNodeID(deformation.GetID())
-    return rigid, deformation
+    name: str,
+    previous: CaseNodes | None = None,
+    folder_item: int | None = None,
+) -> CaseNodes:
+    """Add what a registration made around two volume nodes, and show its last stage.
+
+    `previous` is any version of the case that is registered again. Of the two volumes nothing is changed but
+    the transform that the MR observes, and that only at the end.
+    """
+    case = new_case_node(scene, name=previous.name if previous else name, previous=previous)
+    suffix = f" v{case.version}" if previous else ""
+    nodes = _result_nodes(scene, content, mr, trus, suffix)
+    for role in RESULT_ROLES:
+        node = nodes.get(role)
+        if node is not None:
+            node.SetAttribute(NOTICE_ATTRIBUTE, NOTICE)
+            case.set(role, node)
+    _set_inputs(case, mr, trus, previous)
+    _keep(case, content)
+    made = [node for role in RESULT_ROLES if (node := nodes.get(role)) is not None]
+    if previous is not None:
+        add_version_folder(scene, previous.measures or previous.rigid, f"Version {case.version}", made)
+    else:
+        add_case_folder(scene, name, made, folder_item=folder_item)
+    show_stage(case, stages_of(case)[-1])
+    return case
 
 
-def _add_landmarks(
-    scene: slicer.vtkMRMLScene, result: Registration
-) -> tuple[slicer.vtkMRMLMarkupsFiducialNode | None, slicer.vtkMRMLMarkupsFiducialNode | None]:
-    """The landmarks of TRUS and of MR."""
-    given = ((result.trus_landmarks, "TRUS", TRUS_COLOR), (result.mr_landmarks, "MR", MR_COLOR))
-    trus, mr = (
-        add_landmarks(scene, landmarks, f"{image} landmarks", color=color) if landmarks else None
-        for landmarks, image, color in given
+def _set_inputs(
+    case: CaseNodes,
+    mr: slicer.vtkMRMLScalarVolumeNode,
+    trus: slicer.vtkMRMLScalarVolumeNode,
+    previous: CaseNodes | None,
+) -> None:
+    """The inputs, and the transform under which the user had the MR, to give it back some day."""
+    case.set("mr", mr)
+    case.set("trus", trus)
+    case.set("mrParent", previous.get("mrParent") if previous else mr.GetParentTransformNode())
+    for role in ("mrTargets", "mrTargetSegments"):
+        case.set(role, previous.get(role) if previous else None)
+
+
+def _keep(case: CaseNodes, content: CaseContent) -> None:
+    """What the case node itself remembers."""
+    case.set_attribute("Active", "1")
+    case.set_attribute("Method", content.method)
+    case.set_attribute("Initial", json.dumps(linear_matrix_ras(content.initial).tolist()))
+    case.set_attribute("Warnings", json.dumps([asdict(warning) for warning in content.warnings]))
+
+
+def _result_nodes(
+    scene: slicer.vtkMRMLScene,
+    content: CaseContent,
+    mr: slicer.vtkMRMLScalarVolumeNode,
+    trus: slicer.vtkMRMLScalarVolumeNode,
+    suffix: str,
+) -> Nodes:
+    nodes: Nodes = _transforms(scene, content, suffix)
+    for node in (nodes["rigid"], nodes["deformation"]):
+        if node is not None:
+            set_registered_images(node, moving=mr, fixed=trus)
+    glands = (("trusGland", content.trus_mask, trus, TRUS_COLOR), ("mrGland", content.mr_mask, mr, MR_COLOR))
+    for role, mask, volume, color in glands:
+        label = f"{role.removesuffix('Gland').upper()} gland{suffix}"
+        nodes[role] = add_gland_segmentation(scene, mask, volume, label, color=color)
+    points = (
+        ("trusLandmarks", content.trus_landmarks, TRUS_COLOR),
+        ("mrLandmarks", content.mr_landmarks, MR_COLOR),
     )
-    return trus, mr
+    for role, landmarks, color in points:
+        label = f"{role.removesuffix('Landmarks').upper()} landmarks{suffix}"
+        nodes[role] = add_landmarks(scene, landmarks, label, color=color) if landmarks else None
+    return nodes | _tables(scene, content, suffix) | _texts(scene, content, suffix)
 
 
-def _add_tables(
-    scene: slicer.vtkMRMLScene, result: Registration
-) -> tuple[slicer.vtkMRMLTableNode, slicer.vtkMRMLTableNode | None]:
-    stages: dict[str, Measures] = {"initial": result.initial_measures, "rigid": result.rigid_measures}
-    if result.deformation is not None:
-        stages["deformable"] = result.measures
-    measures = add_measures_table(scene, stages, "Measures")
-    rows = result.measures.landmark_rows
-    return measures, add_landmark_table(scene, rows, "Landmark errors") if rows else None
+def _transforms(scene: slicer.vtkMRMLScene, content: CaseContent, suffix: str) -> Nodes:
+    rigid = add_linear_transform(scene, content.rigid, f"MR to TRUS rigid{suffix}")
+    deformation = None
+    if content.deformation is not None:
+        deformation = add_grid_transform(scene, content.deformation, f"MR to TRUS deformation{suffix}")
+    return {"rigid": rigid, "deformation": deformation}
 
 
-def _add_texts(
-    scene: slicer.vtkMRMLScene, result: Registration
-) -> tuple[slicer.vtkMRMLTextNode, slicer.vtkMRMLTextNode]:
-    warnings = "".join(f"\nWarning: {warning.message}" for warning in result.warnings)
-    notice = add_text(scene, NOTICE + warnings, "Notice")
-    return notice, add_text(scene, provenance_json(result.provenance), "Provenance")
+def _tables(scene: slicer.vtkMRMLScene, content: CaseContent, suffix: str) -> Nodes:
+    nodes: Nodes = {"measures": add_measures_table(scene, content.measures, f"Measures{suffix}")}
+    if content.rows:
+        nodes["landmarkErrors"] = add_landmark_table(scene, content.rows, f"Landmark errors{suffix}")
+    if content.confidence_mm is not None:
+        nodes["confidence"] = add_volume(scene, content.confidence_mm, f"Confidence (mm){suffix}")
+    return nodes
+
+
+def _texts(scene: slicer.vtkMRMLScene, content: CaseContent, suffix: str) -> Nodes:
+    warnings = "".join(f"\nWarning: {warning.message}" for warning in content.warnings)
+    nodes: Nodes = {
+        "notice": add_text(scene, NOTICE + warnings, f"Notice{suffix}"),
+        "provenance": add_text(scene, provenance_json(content.provenance), f"Provenance{suffix}"),
+    }
+    if content.report_html:
+        nodes["report"] = add_text(scene, content.report_html, f"Report{suffix}")
+    return nodes

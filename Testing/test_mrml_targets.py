@@ -1,0 +1,160 @@
+"""Targets on the MR carried to the TRUS: points and segments, nudged and put back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+slicer = pytest.importorskip("slicer", reason="needs slicer-core (pip install mrtrus[slicer])")
+
+from mrml_case import commit_in_memory  # noqa: E402
+from scene_fixtures import MR_CENTRE_MM, ball  # noqa: E402
+from scene_readers import to_lps  # noqa: E402
+from shapes import array, overlap  # noqa: E402
+
+from MRTRUSRegistrationLib.errors import InputError  # noqa: E402
+from MRTRUSRegistrationLib.geometry import Grid, resample_mask  # noqa: E402
+from MRTRUSRegistrationLib.mrml.case_nodes import find_cases  # noqa: E402
+from MRTRUSRegistrationLib.mrml.readers import volume_grid  # noqa: E402
+from MRTRUSRegistrationLib.mrml.scene_file import read_scene  # noqa: E402
+from MRTRUSRegistrationLib.mrml.segmentations import add_segmentation  # noqa: E402
+from MRTRUSRegistrationLib.mrml.stages import show_stage  # noqa: E402
+from MRTRUSRegistrationLib.mrml.targets_nodes import (  # noqa: E402
+    carry_targets_to_trus,
+    nudges_mm,
+    reset_target,
+    target_masks,
+    target_points,
+)
+from MRTRUSRegistrationLib.transforms import inverse_points_mm  # noqa: E402
+
+POINTS = MR_CENTRE_MM + np.array([[0.0, 0.0, 0.0], [8.0, -5.0, 3.0], [-6.0, 9.0, -8.0]])
+
+
+@pytest.fixture
+def committed():
+    return commit_in_memory()
+
+
+def _mark(committed, points=POINTS):
+    node = committed.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "lesions")
+    for number, point in enumerate(to_lps(points).tolist(), start=1):
+        node.AddControlPoint(point, f"lesion {number}")
+    return node
+
+
+def test_points_are_carried_by_the_stage_that_is_shown(committed):
+    source, result = _mark(committed), committed.result
+    for stage, field in (("deformable", result.deformation.transform), ("rigid", None)):
+        show_stage(committed.case, stage)
+        node = carry_targets_to_trus(committed.case, source)
+        expected = inverse_points_mm(result.rigid.transform, field, POINTS)
+        found = target_points(committed.case)
+        assert found.names == ("lesion 1", "lesion 2", "lesion 3")
+        assert found.points_mm == pytest.approx(expected, abs=0.01)
+        assert node is committed.case.targets
+        assert node.GetParentTransformNode() is None
+    own = [to_lps(source.GetNthControlPointPosition(n)) for n in range(3)]
+    assert np.array(own) == pytest.approx(POINTS, abs=1e-9)
+    names = [node.GetName() for node in _fiducials(committed.scene)]
+    assert names.count("Targets in TRUS") == 1
+
+
+def _fiducials(scene) -> list:
+    nodes = scene.GetNodesByClass("vtkMRMLMarkupsFiducialNode")
+    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+
+
+def test_the_users_points_appear_in_trus_space_too(committed):
+    source = _mark(committed)
+    carry_targets_to_trus(committed.case, source)
+    world = [to_lps(source.GetNthControlPointPositionWorld(n)) for n in range(3)]
+    assert np.array(world) == pytest.approx(target_points(committed.case).points_mm, abs=0.01)
+
+
+def test_a_nudge_keeps_the_original_and_can_be_undone(committed):
+    node = carry_targets_to_trus(committed.case, _mark(committed))
+    carried = target_points(committed.case).points_mm
+    node.SetNthControlPointPosition(1, *np.add(node.GetNthControlPointPosition(1), (0, 3.0, 4.0)))
+    assert nudges_mm(committed.case) == pytest.approx((0.0, 5.0, 0.0))
+    assert reset_target(committed.case, 1)
+    assert target_points(committed.case).points_mm == pytest.approx(carried, abs=1e-9)
+    assert nudges_mm(committed.case) == pytest.approx((0, 0, 0))
+    assert not reset_target(committed.case, 3)
+
+
+def test_a_nudge_and_its_original_survive_saving(committed, tmp_path):
+    node = carry_targets_to_trus(committed.case, _mark(committed))
+    node.SetNthControlPointPosition(0, *np.add(node.GetNthControlPointPosition(0), (0, 0, 2.0)))
+    committed.scene.SetRootDirectory(str(tmp_path))
+    assert committed.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    scene = read_scene(tmp_path / "scene.mrb")
+    (case,) = find_cases(scene)
+    assert nudges_mm(case) == pytest.approx((2, 0, 0), abs=1e-3)
+    assert reset_target(case, 0)
+    assert nudges_mm(case) == pytest.approx((0, 0, 0), abs=1e-3)
+    assert case.mr_targets.GetName() == "lesions"
+
+
+def test_segments_are_resampled_to_the_trus(committed):
+    result, grid = committed.result, Grid.of(committed.result.mr)
+    lesions = {"left": ball(grid, 7.0), "right": ball(grid, 4.5)}
+    source = add_segmentation(committed.scene, lesions, committed.mr, "lesions", color=(1, 0, 0))
+    node = carry_targets_to_trus(committed.case, source)
+    assert node is committed.case.target_segments
+    masks = target_masks(committed.case)
+    assert list(masks) == ["left", "right"]
+    for name, lesion in lesions.items():
+        expected = resample_mask(lesion, volume_grid(committed.trus), result.transform)
+        assert array(expected).sum() > 100
+        assert overlap(masks[name], expected) > 0.999
+    assert source.GetParentTransformNode() is committed.case.rigid
+
+
+def test_points_and_segments_beside_each_other(committed):
+    lesion = add_segmentation(
+        committed.scene, {"a": ball(Grid.of(committed.result.mr), 6.0)}, committed.mr, "s", color=(1, 0, 0)
+    )
+    carry_targets_to_trus(committed.case, lesion)
+    points = _mark(committed)
+    carry_targets_to_trus(committed.case, points)
+    show_stage(committed.case, "before")
+    assert points.GetParentTransformNode() is committed.case.initial
+    assert lesion.GetParentTransformNode() is committed.case.initial
+    assert len(target_masks(committed.case)) == 1
+
+
+@pytest.mark.parametrize(
+    ("choose", "message"),
+    [
+        (lambda c: None, "no longer in the scene"),
+        (lambda c: _mark(c, np.zeros((0, 3))), "lesions has no placed points"),
+        (lambda c: c.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty"), "empty has no segments"),
+        (lambda c: c.mr, "neither a point list nor a segmentation"),
+    ],
+)
+def test_what_cannot_be_carried(committed, choose, message):
+    with pytest.raises(InputError, match=message):
+        carry_targets_to_trus(committed.case, choose(committed))
+    assert committed.case.targets is None
+
+
+def test_deleted_targets_are_none(committed):
+    node = carry_targets_to_trus(committed.case, _mark(committed))
+    committed.scene.RemoveNode(node)
+    assert target_points(committed.case) is None
+    assert nudges_mm(committed.case) == ()
+    assert not reset_target(committed.case, 0)
+    assert target_masks(committed.case) == {}
+
+
+def test_masks_carry_what_sitk_carries_at_the_border_of_the_trus(committed):
+    # A lesion that lies outside of the TRUS has no voxels there, and that is no error.
+    grid = Grid.of(committed.result.mr)
+    far = sitk.Image(ball(grid, 3.0))
+    far = grid.image(np.roll(array(far), 22, axis=1))
+    source = add_segmentation(committed.scene, {"far": far}, committed.mr, "lesions", color=(1, 0, 0))
+    carry_targets_to_trus(committed.case, source)
+    expected = resample_mask(far, volume_grid(committed.trus), committed.result.transform)
+    assert array(target_masks(committed.case)["far"]).sum() == array(expected).sum()
