@@ -1,4 +1,4 @@
-"""The command `mrtrus`: register, evaluate, models, doctor."""
+"""The command `mrtrus`: register, batch, evaluate, models, doctor."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-import numpy as np
-import SimpleITK as sitk  # noqa: N813
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -25,16 +23,13 @@ from . import __version__
 from .cli_support import run_app
 from .doctor import findings
 from .errors import InputError, RegistrationError
-from .images import LoadedImage, check_different, read_image
-from .input_transform import read_transform
-from .landmarks import pair_landmarks, read_landmarks
-from .masks import check_same_patient, read_mask
+from .job import Job, run_job
 from .models import list_models
-from .outputs import NOTICE, check_output, write_result
-from .pipeline import DEFAULT_METHOD, Settings, register
-from .progress import Progress, ProgressCallback, Reporter
-from .results import Landmarks, QualityWarning, Registration
-from .rigid import RigidSettings, as_rigid
+from .outputs import NOTICE
+from .pipeline import DEFAULT_METHOD
+from .progress import Progress, ProgressCallback
+from .results import Registration
+from .rigid import RigidSettings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,8 +41,6 @@ console = Console()
 errors = Console(stderr=True)
 
 _TUNING = "How to register"
-# ANTs takes a 32-bit seed, and one more than the user's (0 means the clock to it).
-_SEEDS = 2**31 - 1
 
 
 @app.command("register")
@@ -97,117 +90,30 @@ def register_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only errors.")] = False,
 ) -> None:
     """Register one MR to one TRUS and write masks, transforms, registered MR, report and Slicer scene."""
-    check_output(output, overwrite=overwrite, inputs=(mr, trus))
-    settings = _settings(method, initial, rigid_metric, max_rotation, models, device, seed)
-    mr_image = read_image(mr, role="MR", orientation=mr_orientation)
-    trus_image = read_image(trus, role="TRUS", orientation=trus_orientation)
-    check_different(mr_image, trus_image)
-    masks = _read_masks(mr_mask, trus_mask, mr_image, trus_image)
-    landmarks = _read_landmarks(mr_landmarks, trus_landmarks, mr_image, trus_image, landmark_frame)
-    with progress_bar(quiet=quiet) as progress:
-        result = register(
-            mr_image.image,
-            trus_image.image,
-            settings=settings,
-            mr_gland=masks[0],
-            trus_gland=masks[1],
-            mr_landmarks=landmarks.mr,
-            trus_landmarks=landmarks.trus,
-            mr_orientation_known=mr_image.orientation_known,
-            trus_orientation_known=trus_image.orientation_known,
-            warnings=(*mr_image.warnings, *trus_image.warnings, *landmarks.warnings),
-            progress=progress,
-        )
-        inputs = {"mr": mr, "trus": trus, "mr_mask": mr_mask, "trus_mask": trus_mask}
-        inputs |= {"mr_landmarks": mr_landmarks, "trus_landmarks": trus_landmarks}
-        write_result(
-            result,
-            output,
-            case_name=output.absolute().name,
-            inputs={name: str(path) for name, path in inputs.items() if path is not None},
-            reporter=Reporter(progress),
-            with_trus=trus_image.relabelled,
-        )
-    if not quiet:
-        _print_result(result, output)
-
-
-def _settings(
-    method: str,
-    initial: str,
-    rigid_metric: str,
-    max_rotation: float,
-    models: Path | None,
-    device: str,
-    seed: int,
-) -> Settings:
-    if rigid_metric not in ("mattes", "meansquares"):
-        raise InputError(f"The rigid metric {rigid_metric!r} is not known; use mattes or meansquares.")
-    if not 0 <= max_rotation <= 180:
-        raise InputError(f"The limit of rotation {max_rotation:g}° is not between 0 and 180.")
-    if not 0 <= seed < _SEEDS:
-        raise InputError(f"The seed {seed} is not between 0 and {_SEEDS - 1}.")
-    rigid = replace(RigidSettings(), metric=rigid_metric, max_rotation_deg=max_rotation)  # type: ignore[arg-type]
-    return Settings(
+    job = Job(
+        mr=mr,
+        trus=trus,
+        output=output,
         method=method,
-        initial=_initial(initial),
         models=models,
         device=device,
         seed=seed,
-        rigid=rigid,
+        initial=initial,
+        rigid_metric=rigid_metric,
+        max_rotation_deg=max_rotation,
+        mr_mask=mr_mask,
+        trus_mask=trus_mask,
+        mr_landmarks=mr_landmarks,
+        trus_landmarks=trus_landmarks,
+        landmark_frame=landmark_frame,
+        mr_orientation=mr_orientation,
+        trus_orientation=trus_orientation,
+        overwrite=overwrite,
     )
-
-
-def _initial(initial: str) -> Literal["gland", "world"] | sitk.Transform:
-    if initial == "gland" or initial == "world":
-        return initial
-    if not Path(initial).exists():
-        raise InputError(
-            f"The initial position {initial} is neither gland nor world, nor a transform file that exists."
-        )
-    transform = read_transform(initial)
-    try:
-        return as_rigid(transform, np.zeros(3))
-    except InputError as error:
-        raise InputError(f"{initial}: {error}") from error
-
-
-def _read_masks(
-    mr_mask: Path | None, trus_mask: Path | None, mr: LoadedImage, trus: LoadedImage
-) -> tuple[sitk.Image | None, sitk.Image | None]:
-    masks = (
-        None if mr_mask is None else read_mask(mr_mask, mr),
-        None if trus_mask is None else read_mask(trus_mask, trus),
-    )
-    if mr_mask is not None and trus_mask is not None:
-        # The pipeline compares them again, but does not know the names of the files.
-        check_same_patient(masks[0], masks[1], mr_mask.name, trus_mask.name)
-    return masks
-
-
-@dataclass(frozen=True)
-class _GivenLandmarks:
-    mr: Landmarks | None = None
-    trus: Landmarks | None = None
-    warnings: tuple[QualityWarning, ...] = ()
-
-
-def _read_landmarks(
-    mr_path: Path | None, trus_path: Path | None, mr: LoadedImage, trus: LoadedImage, frame: str | None
-) -> _GivenLandmarks:
-    if mr_path is None and trus_path is None:
-        return _GivenLandmarks()
-    if mr_path is None or trus_path is None:
-        raise InputError("Landmarks need both --mr-landmarks and --trus-landmarks, for they are compared.")
-    if frame not in (None, "LPS", "RAS"):
-        raise InputError(f"The frame {frame!r} is not known; give LPS or RAS.")
-    pairs = pair_landmarks(
-        read_landmarks(mr_path, mr, frame=frame),  # type: ignore[arg-type]
-        read_landmarks(trus_path, trus, frame=frame),  # type: ignore[arg-type]
-        mr_path.name,
-        trus_path.name,
-    )
-    return _GivenLandmarks(pairs.mr, pairs.trus, pairs.warnings)
+    with progress_bar(quiet=quiet) as progress:
+        result = run_job(job, progress=progress)
+    if not quiet:
+        _print_result(result, output)
 
 
 @contextmanager
@@ -217,18 +123,24 @@ def progress_bar(*, quiet: bool) -> Iterator[ProgressCallback | None]:
         yield None if quiet else _line_a_stage()
         return
     columns = (TextColumn("{task.description:14s}"), BarColumn(), TextColumn("{task.fields[message]}"))
-    with ProgressBar(*columns, TimeElapsedColumn(), console=errors, transient=False) as bar:
-        tasks: dict[str, TaskID] = {}
+    bar = ProgressBar(*columns, TimeElapsedColumn(), console=errors, transient=False)
+    tasks: dict[str, TaskID] = {}
 
-        def show(progress: Progress) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(progress.stage, total=1.0, message="")
-            task = tasks[progress.stage]
-            bar.update(task, completed=progress.fraction)
-            if progress.message:
-                bar.update(task, message=progress.message)
+    def show(progress: Progress) -> None:
+        # Only now, so that nothing stands above the sentence about bad input.
+        bar.start()
+        if progress.stage not in tasks:
+            tasks[progress.stage] = bar.add_task(progress.stage, total=1.0, message="")
+        task = tasks[progress.stage]
+        bar.update(task, completed=progress.fraction)
+        if progress.message:
+            bar.update(task, message=progress.message)
 
+    try:
         yield show
+    finally:
+        if tasks:
+            bar.stop()
 
 
 def _line_a_stage() -> ProgressCallback:
@@ -268,6 +180,53 @@ def _print_result(result: Registration, output: Path) -> None:
 def _print_line(text: str, *, style: str | None = None) -> None:
     """A line as it is: a path's brackets are no markup, and nothing is broken at a terminal's width."""
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("batch")
+def batch_command(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CASES",
+            help="CSV with the columns case, mr, trus (and mr_mask, trus_mask, mr_landmarks, …), or a folder "
+            "with one folder a case (mr.*, trus.*), or with moving_images and fixed_images.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for results, batch.csv and cohort.html.")],
+    method: Annotated[
+        str, typer.Option(help="cmsa (or another installed model), syn, rigid, centroid or initial.")
+    ] = DEFAULT_METHOD,
+    models: Annotated[Path | None, typer.Option(help="Folder of models, searched first.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of ANTs.")] = 0,
+    confidence: Annotated[
+        int, typer.Option(help="Perturbations for each case's confidence map; 0 for none.")
+    ] = 0,
+    workers: Annotated[int, typer.Option(help="Worker processes side by side.")] = 1,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cases again.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only errors.")] = False,
+) -> None:
+    """Register many cases; started again, it goes on where it was interrupted and skips what is finished."""
+    from .batch import BatchSettings, run_batch
+    from .batch_console import batch_watch, summary_table
+
+    settings = BatchSettings(
+        method=method,
+        models=models,
+        device=device,
+        seed=seed,
+        confidence=confidence,
+        workers=workers,
+        retry_failed=retry_failed,
+    )
+    with batch_watch(console, quiet=quiet) as watch:
+        result = run_batch(source, output, settings=settings, watch=watch)
+    if not quiet:
+        console.print(summary_table(result))
+        _print_line(f"Table: {result.table}")
+        _print_line(f"Report: {result.page}")
+        _print_line(NOTICE, style="dim")
+    result.check()
 
 
 @app.command("models")

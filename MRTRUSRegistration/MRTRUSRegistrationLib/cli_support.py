@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from .errors import InputError, MrtrusError
+from .errors import MrtrusError, failure_of
 
-EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
+_HINT = "run again with MRTRUS_TRACEBACK=1 set to see where"
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
@@ -21,16 +21,15 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(args=None if arguments is None else list(arguments), standalone_mode=False)
-    except MrtrusError as error:
-        return fail(str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return fail("Interrupted.", EXIT_INTERRUPTED)
     except TyperException as error:
         return _usage_error(error)
-    except OSError as error:
-        return fail(_about_system(error), InputError.exit_code)
     except Exception as error:
-        return _unexpected(error)
+        if os.environ.get("MRTRUS_TRACEBACK") and not isinstance(error, (MrtrusError, OSError)):
+            traceback.print_exc()
+        failure = failure_of(error, hint=_HINT)
+        return fail(failure.message, failure.exit_code)
     if result == EXIT_INTERRUPTED:
         # Typer ends on Ctrl+C with this code and without a word.
         return fail("Interrupted.", EXIT_INTERRUPTED)
@@ -51,18 +50,3 @@ def _usage_error(error: TyperException) -> int:
     context = getattr(error, "ctx", None)
     help_hint = f"; see `{context.command_path} --help`." if context is not None else "."
     return fail(message + help_hint, error.exit_code)
-
-
-def _about_system(error: OSError) -> str:
-    name = f"{error.filename} cannot be used" if error.filename else "A file cannot be used"
-    return f"{name} ({error.strerror or error}); check that it is there and that you may read and write it."
-
-
-def _unexpected(error: Exception) -> int:
-    if os.environ.get("MRTRUS_TRACEBACK"):
-        traceback.print_exc()
-    reason = f"{type(error).__name__}: {error}".rstrip(": ")
-    return fail(
-        f"Something failed that should not ({reason}); run again with MRTRUS_TRACEBACK=1 set to see where.",
-        EXIT_FAILED,
-    )

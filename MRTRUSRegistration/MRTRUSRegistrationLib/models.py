@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -169,20 +170,30 @@ def check_file(model: InstalledModel) -> None:
 
 
 def load_network(model: InstalledModel, device: str) -> torch.jit.ScriptModule:
-    """Load the TorchScript file on to `device`; `InputError` when it is missing or not the card's file."""
+    """The network on `device`, for computing only; `InputError` when its file is not the card's or missing.
+
+    A network that was loaded before is handed out again, so that a process that runs many cases loads each
+    model once; the file is checked every time.
+    """
+    check_file(model)
+    return _loaded_network(model.file_path, model.card.sha256, device)
+
+
+# Keyed by the content's checksum, so that a file that was replaced is loaded anew.
+@lru_cache(maxsize=8)
+def _loaded_network(path: Path, sha256: str, device: str) -> torch.jit.ScriptModule:
     import warnings
 
     import torch
 
-    check_file(model)
     with warnings.catch_warnings():
         # TorchScript is the shipped format; only its deprecation notice is silenced.
         warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*", category=DeprecationWarning)
         try:
-            network = torch.jit.load(str(model.file_path), map_location=device)
+            network = torch.jit.load(str(path), map_location=device)
         except RuntimeError as error:
             raise InputError(
-                f"{model.file_path} is not a TorchScript model that this torch can load; export it again."
+                f"{path} is not a TorchScript model that this torch can load; export it again."
             ) from error
     return network.float().eval()
 
@@ -209,12 +220,15 @@ def rescale_intensity(image: sitk.Image, percentiles: tuple[float, float]) -> si
 
 def resolve_device(device: str) -> str:
     """`auto` becomes cuda where there is one; `InputError` when cuda is asked for and absent."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"The device {device!r} is not known; use auto, cpu or cuda.")
+    if device == "cpu":
+        # Methods without a network then run without torch, which takes seconds to import.
+        return device
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         raise InputError("No CUDA device is available to torch; use --device cpu or auto.")
-    if device not in ("cpu", "cuda"):
-        raise InputError(f"The device {device!r} is not known; use auto, cpu or cuda.")
     return device

@@ -12,17 +12,21 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk  # noqa: N813
 
+from . import target_files
+from .confidence import ConfidenceMap
 from .errors import Cancelled, InputError
+from .indicator import alignment_indicator
 from .progress import Reporter
 from .report import write_report
 from .results import Measures, QualityWarning, Registration
+from .targets import TargetRow
 
 RESULT_FORMAT = 1
 NOTICE = "Research use only: not a medical device."
@@ -35,13 +39,26 @@ FILES = (
     "registered_mr_mask.nii.gz",
     "mr_to_trus.h5",
     "rigid.h5",
+    "initial.h5",
     "scene.mrb",
 )
-_OPTIONAL_FILES = ("trus.nii.gz", "mr_probability.nii.gz", "trus_probability.nii.gz")
+_CONFIDENCE = "confidence_mm.nii.gz"
+_OPTIONAL_FILES = (
+    *("trus.nii.gz", "mr_probability.nii.gz", "trus_probability.nii.gz"),
+    *(_CONFIDENCE, target_files.TABLE, target_files.POINTS, target_files.SEGMENTS),
+)
 # What file managers leave in any folder that they show.
-_SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")
+SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")
 _SPACE_BYTES = 200_000_000
 _FULL_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a run was asked for besides the registration."""
+
+    confidence: ConfidenceMap | None = None
+    targets: tuple[TargetRow, ...] = ()
 
 
 def check_output(folder: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
@@ -69,7 +86,7 @@ def _check_inputs_outside(target: Path, inputs: Sequence[Path]) -> None:
 
 
 def _check_replaceable(folder: Path, target: Path, overwrite: bool) -> None:
-    names = {path.name for path in target.iterdir()}.difference(_SYSTEM_FILES)
+    names = {path.name for path in target.iterdir()}.difference(SYSTEM_FILES)
     if names and not overwrite:
         raise InputError(
             f"The output folder {folder} is not empty; give --overwrite to replace the result in it."
@@ -185,13 +202,14 @@ def write_result(
     inputs: dict[str, str] | None = None,
     reporter: Reporter | None = None,
     with_trus: bool = False,
+    extras: Extras | None = None,
 ) -> None:
     """Write every file of a result; `check_output` should have been asked before.
 
     `with_trus` adds the TRUS volume itself, for a run that re-labelled its axes. Without slicer-core the
     scene is left out, and result.json says so.
     """
-    reporter = reporter or Reporter()
+    reporter, extras = reporter or Reporter(), extras or Extras()
     with staging_folder(folder) as staging:
         # Libraries fail noisily or not at all on a full disk, so that the room is looked at before each.
         needed = _needed_bytes(result)
@@ -200,12 +218,15 @@ def write_result(
         _write_images(result, staging, with_trus)
         _require_space(staging, needed)
         _write_transforms(result, staging)
+        _write_extras(extras, staging)
         reporter.report("write", 0.4, "Slicer scene")
         _require_space(staging, needed)
         scene_written = _write_scene(result, staging / "scene.mrb", case_name)
         reporter.report("write", 0.7, "Report")
         write_report(result, staging / "report.html", case_name=case_name)
-        content = result_json(result, case_name=case_name, inputs=inputs or {}, scene_written=scene_written)
+        content = result_json(
+            result, case_name=case_name, inputs=inputs or {}, scene_written=scene_written, extras=extras
+        )
         (staging / "result.json").write_text(
             json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8"
         )
@@ -267,11 +288,23 @@ def _unpacked_bytes(path: Path) -> int:
 
 
 def _write_transforms(result: Registration, folder: Path) -> None:
-    for name, transform in (("mr_to_trus", result.transform), ("rigid", result.rigid.transform)):
+    transforms = {
+        "mr_to_trus": result.transform,
+        "rigid": result.rigid.transform,
+        "initial": result.initial,
+    }
+    for name, transform in transforms.items():
         _write(partial(sitk.WriteTransform, transform, str(folder / f"{name}.h5")))
 
 
-def _write(write: Callable[[], None]) -> None:
+def _write_extras(extras: Extras, folder: Path) -> None:
+    if extras.confidence is not None:
+        _write_checked(extras.confidence.image, folder / _CONFIDENCE)
+    if extras.targets:
+        _write(partial(target_files.write_targets, extras.targets, folder))
+
+
+def _write(write: Callable[[], object]) -> None:
     """Run one of ITK's writers, with its failure as an `OSError` like everybody's."""
     try:
         write()
@@ -289,9 +322,15 @@ def _write_scene(result: Registration, path: Path, case_name: str) -> bool:
 
 
 def result_json(
-    result: Registration, *, case_name: str, inputs: dict[str, str], scene_written: bool
+    result: Registration,
+    *,
+    case_name: str,
+    inputs: dict[str, str],
+    scene_written: bool,
+    extras: Extras | None = None,
 ) -> dict[str, Any]:
     """What result.json holds: figures, landmarks, warnings, times and provenance, all in LPS mm."""
+    confidence = extras.confidence if extras else None
     return {
         "format": RESULT_FORMAT,
         "notice": NOTICE,
@@ -299,6 +338,7 @@ def result_json(
         "inputs": inputs,
         "method": result.method,
         "frame": "LPS, mm; transforms map TRUS points to MR points",
+        "indicator": _indicator(result, confidence),
         "warnings": [asdict(warning) for warning in _distinct(result.warnings)],
         "measures": {
             "final": _rounded(result.measures),
@@ -306,11 +346,33 @@ def result_json(
             "initial": _rounded(result.initial_measures),
         },
         "landmarks": [asdict(row) for row in result.measures.landmark_rows],
+        **_mr_landmarks(result),
+        **({} if confidence is None else {"confidence": _confidence(confidence)}),
         "rigid": {"method": result.rigid.method, "rotation_deg": round(result.rigid.rotation_deg, 3)},
         "timings_s": {name: round(value, 3) for name, value in result.timings_s.items()},
         "scene": "scene.mrb" if scene_written else "not written: slicer-core is not installed",
         "provenance": result.provenance,
     }
+
+
+def _mr_landmarks(result: Registration) -> dict[str, Any]:
+    """Where the landmarks lie in the MR, by name."""
+    given = result.mr_landmarks
+    if given is None:
+        return {}
+    points = [[float(x) for x in point] for point in given.points_mm]
+    return {"mr_landmarks_mm": dict(zip(given.names, points, strict=True))}
+
+
+def _indicator(result: Registration, confidence: ConfidenceMap | None) -> dict[str, object]:
+    rigid = result.rigid_measures if result.deformation is not None else None
+    return alignment_indicator(result.measures, _distinct(result.warnings), confidence, rigid=rigid).as_json()
+
+
+def _confidence(confidence: ConfidenceMap) -> dict[str, float | int | None]:
+    """The figures of the map; the map itself is a file."""
+    values = {name: value for name, value in vars(confidence).items() if name != "image"}
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def _rounded(measures: Measures) -> dict[str, float]:

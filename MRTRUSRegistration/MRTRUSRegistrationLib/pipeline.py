@@ -43,8 +43,6 @@ from .segmentation import PUBLIC_AXES, agree_on_volume, mask_warnings, segment_g
 from .transforms import compose, inverse_points_mm
 
 RigidStage = Literal["initial", "centroid", "ants"]
-# An image, its gland where it is given, and whether the orientation is known.
-_SegmentationInput = tuple[sitk.Image, "GlandSegmentation | sitk.Image | None", bool]
 
 
 @dataclass(frozen=True)
@@ -113,10 +111,12 @@ def register(
     settings = settings or Settings()
     _check_correspondence(mr_landmarks, trus_landmarks)
     run = _Run(settings, Reporter(progress, cancel))
-    glands = run.segment_both(
-        (mr, mr_gland, mr_orientation_known), (trus, trus_gland, trus_orientation_known)
+    seen = (
+        run.segment(mr, mr_gland, "MR", known=mr_orientation_known),
+        run.segment(trus, trus_gland, "TRUS", known=trus_orientation_known),
     )
-    warnings += check_same_patient(glands[0].mask, glands[1].mask, "the MR mask", "the TRUS mask")
+    warnings += check_same_patient(seen[0].mask, seen[1].mask, "the MR mask", "the TRUS mask")
+    glands = (seen[0], run.agree(*seen) if trus_gland is None else seen[1])
     initial = run.initial(*glands)
     alignment = run.align(*glands, initial, rigid)
     deformation = run.deform(mr, trus, *glands, alignment)
@@ -190,16 +190,9 @@ class _Run:
         self.models.append(model)
         return model
 
-    def segment_both(
-        self, mr: _SegmentationInput, trus: _SegmentationInput
-    ) -> tuple[GlandSegmentation, GlandSegmentation]:
-        """Both glands; a TRUS gland that is not given is drawn to agree with the MR gland's volume."""
-        mr_gland = self.segment(mr[0], mr[1], "MR", known=mr[2])
-        trus_gland = self.segment(trus[0], trus[1], "TRUS", known=trus[2])
-        if trus[1] is None:
-            model = self.models[-1]
-            trus_gland = agree_on_volume(trus_gland, mask_volume_ml(mr_gland.mask), model)
-        return mr_gland, trus_gland
+    def agree(self, mr_gland: GlandSegmentation, trus_gland: GlandSegmentation) -> GlandSegmentation:
+        """The segmented TRUS gland, redrawn with what the MR gland says of its volume."""
+        return agree_on_volume(trus_gland, mask_volume_ml(mr_gland.mask), self.models[-1])
 
     def segment(
         self, image: sitk.Image, given: GlandSegmentation | sitk.Image | None, modality: str, *, known: bool

@@ -32,6 +32,7 @@ _IMAGE_IO = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
 }
+IMAGE_SUFFIXES = tuple(_IMAGE_IO)
 DICOM_IO = "GDCMImageIO"
 
 

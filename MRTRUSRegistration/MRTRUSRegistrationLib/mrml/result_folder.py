@@ -13,8 +13,6 @@ import slicer
 from ..errors import InputError
 from ..geometry import Grid
 from ..results import LandmarkRow, Landmarks, Measures, QualityWarning
-from ..rigid import gland_initial
-from ..transforms import transform_points_mm
 from .case import add_content
 from .case_nodes import CaseNodes, find_cases
 from .content import CaseContent
@@ -113,12 +111,12 @@ def _content(
 ) -> CaseContent:
     rows = tuple(_row(entry) for entry in facts["landmarks"])
     deformation = _deformation(final)
-    mr_landmarks, trus_landmarks = _landmarks(facts, rows, final)
+    mr_landmarks, trus_landmarks = _landmarks(facts, rows)
     report = folder / "report.html"
     return CaseContent(
         mr_mask=masks[0],
         trus_mask=masks[1],
-        initial=_initial(folder, facts, *masks),
+        initial=sitk.ReadTransform(str(folder / "initial.h5")),
         rigid=rigid,
         deformation=deformation,
         mr_landmarks=mr_landmarks,
@@ -146,18 +144,6 @@ def _deformation(final: sitk.Transform) -> sitk.DisplacementFieldTransform | Non
     return sitk.DisplacementFieldTransform(composite.GetNthTransform(1))
 
 
-def _initial(
-    folder: Path, facts: dict[str, Any], mr_mask: sitk.Image, trus_mask: sitk.Image
-) -> sitk.Transform:
-    """Where the registration started; older results do not hold it, but say how it was made."""
-    path = folder / "initial.h5"
-    if path.exists():
-        return sitk.ReadTransform(str(path))
-    if facts["provenance"].get("settings", {}).get("initial") == "world":
-        return sitk.TranslationTransform(3)
-    return gland_initial(mr_mask, trus_mask)
-
-
 def _measures(values: dict[str, dict[str, float | None]], *, deformable: bool) -> dict[str, Measures]:
     return {
         stage: Measures({name: value for name, value in values[key].items() if value is not None})
@@ -182,22 +168,14 @@ def _row(entry: dict[str, Any]) -> LandmarkRow:
 
 
 def _landmarks(
-    facts: dict[str, Any], rows: tuple[LandmarkRow, ...], final: sitk.Transform
+    facts: dict[str, Any], rows: tuple[LandmarkRow, ...]
 ) -> tuple[Landmarks | None, Landmarks | None]:
-    """The landmarks of MR and of TRUS.
-
-    Results without the MR points have where these were carried to, from where the transform leads back; a
-    landmark that was lost has then no MR point.
-    """
+    """The landmarks of MR and of TRUS."""
     if not rows:
         return None, None
+    given = facts["mr_landmarks_mm"]
     trus = Landmarks(tuple(row.name for row in rows), _points([row.fixed_mm for row in rows]))
-    if "mr_landmarks_mm" in facts:
-        given = facts["mr_landmarks_mm"]
-        return Landmarks(tuple(given), _points(list(given.values()))), trus
-    kept = [row for row in rows if row.warped_mm is not None]
-    points = transform_points_mm(final, _points([row.warped_mm for row in kept]))
-    return Landmarks(tuple(row.name for row in kept), points) if kept else None, trus
+    return Landmarks(tuple(given), _points(list(given.values()))), trus
 
 
 def _points(positions: list[Any]) -> np.ndarray:

@@ -1,0 +1,216 @@
+"""Jobs and what a worker says: there and back as JSON, refused by name, imported without anything heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from cases import TRUTH, CaseFiles, install_all, trus_landmarks
+
+from MRTRUSRegistrationLib.errors import Cancelled, InputError, failure_of
+from MRTRUSRegistrationLib.geometry import Grid
+from MRTRUSRegistrationLib.job import Event, Job, run_job
+from MRTRUSRegistrationLib.job_run import settings_of
+from MRTRUSRegistrationLib.outputs import check_output
+from MRTRUSRegistrationLib.pipeline import Settings
+from MRTRUSRegistrationLib.progress import CancelToken, Progress
+from MRTRUSRegistrationLib.rigid import as_rigid
+from MRTRUSRegistrationLib.target_files import read_targets_csv
+
+_JOB = Job(Path("mr.nrrd"), Path("us.nrrd"), Path("out"))
+
+
+def _full_job() -> Job:
+    values = {"Path": Path("a/é.nrrd"), "str": "ü", "int": 3, "float": 2.5, "bool": True}
+    return Job(**{field.name: values[str(field.type).split(" | ")[0]] for field in fields(Job)})
+
+
+@pytest.mark.parametrize("job", [_JOB, _full_job()])
+def test_a_job_survives_json(job: Job):
+    again = Job.from_json(job.to_json())
+    assert again == job
+    assert {name: type(value) for name, value in asdict(again).items()} == {
+        name: type(value) for name, value in asdict(job).items()
+    }
+
+
+def _changed(**changes: object) -> str:
+    content = json.loads(_JOB.to_json()) | changes
+    return json.dumps({name: value for name, value in content.items() if value != "left out"})
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "JSON object"),
+        (_changed(format=99), "format 99"),
+        (_changed(format="left out"), "format None"),
+        (_changed(blur=3, zoom=1), "'blur'"),
+        (_changed(trus="left out"), "no trus"),
+        (_changed(output=None), "no output"),
+        (_changed(seed="many"), "seed = 'many', which is not a whole number"),
+        (_changed(seed=True), "seed = True"),
+        (_changed(seed=1.5), "seed = 1.5"),
+        (_changed(method=None), "method = None"),
+        (_changed(mr_mask=5), "mr_mask = 5, which is not a path"),
+        (_changed(overwrite=1), "overwrite = 1, which is not true or false"),
+    ],
+)
+def test_what_is_no_job_is_refused_by_name(text: str, named: str):
+    with pytest.raises(InputError) as error:
+        Job.from_json(text)
+    assert named in str(error.value)
+    assert str(error.value).endswith(".")
+
+
+def test_a_missing_job_file_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match=r"none\.json"):
+        Job.read(tmp_path / "none.json")
+
+
+def test_input_files_are_those_that_are_read():
+    assert set(_JOB.input_files) == {"mr", "trus"}
+    names = {field.name for field in fields(Job) if str(field.type).startswith("Path")}
+    assert set(_full_job().input_files) == names - {"output", "models"} | {"initial"}
+
+
+def test_a_job_without_settings_has_those_of_the_pipeline():
+    assert settings_of(_JOB) == Settings()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Event("progress", "align", 0.25, "Grüße, 5°"),
+        Event("done", output="/ä/out"),
+        Event("error", kind="input", message="mr.nrrd is empty."),
+    ],
+)
+def test_an_event_is_one_line_of_ascii(event: Event):
+    line = event.to_line()
+    assert line.isascii()
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    assert Event.from_line(line) == event
+
+
+@pytest.mark.parametrize(
+    "line", ["", "Elapsed time: 3 s", "3", "{}", '{"type": "other"}', '{"type": "done", "x": 1}']
+)
+def test_chatter_is_no_event(line: str):
+    assert Event.from_line(line) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (KeyboardInterrupt(), "cancelled", 130),
+        (MemoryError(), "failed", 3),
+        (OSError(28, "full", "f"), "input", 2),
+    ],
+)
+def test_every_exception_is_one_sentence(error: BaseException, kind: str, code: int):
+    failure = failure_of(error, hint="look there")
+    assert (failure.kind, failure.exit_code) == (kind, code)
+    assert failure.message.endswith(".")
+
+
+def test_a_job_runs_with_the_rigid_transform_it_is_given(case_files: CaseFiles, tmp_path: Path):
+    path = tmp_path / "rigid.tfm"
+    sitk.WriteTransform(TRUTH, str(path))
+    seen: list[Progress] = []
+    job = _case_job(case_files, tmp_path / "out", rigid=path)
+    result = run_job(job, progress=seen.append)
+    centre = result.rigid.transform.GetCenter()
+    assert result.rigid.method == "given"
+    assert result.rigid.transform.GetParameters() == pytest.approx(as_rigid(TRUTH, centre).GetParameters())
+    assert result.measures.values["dsc"] > 0.98
+    assert seen[-1] == Progress("write", 1.0)
+    written = json.loads((job.output / "result.json").read_text(encoding="utf-8"))
+    assert written["inputs"]["rigid"] == str(path)
+
+
+def test_a_rigid_transform_that_scales_is_refused_by_name(case_files: CaseFiles, tmp_path: Path):
+    transform = sitk.AffineTransform(3)
+    transform.Scale(1.2)
+    sitk.WriteTransform(transform, str(tmp_path / "big.tfm"))
+    with pytest.raises(InputError, match=r"big\.tfm"):
+        run_job(_case_job(case_files, tmp_path / "out", rigid=tmp_path / "big.tfm"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("stage", ["measure", "write"])
+def test_a_cancelled_job_leaves_nothing(stage: str, case_files: CaseFiles, tmp_path: Path):
+    token = CancelToken()
+
+    def cancel_in_stage(progress: Progress) -> None:
+        if progress.stage == stage:
+            token.cancel()
+
+    with pytest.raises(Cancelled):
+        run_job(_case_job(case_files, tmp_path / "out"), progress=cancel_in_stage, cancel=token)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_carries_targets_and_says_how_sure_it_is(case_files: CaseFiles, tmp_path: Path):
+    """A network that deforms nothing under the true rigid transform: where the targets are is known."""
+    sitk.WriteTransform(TRUTH, str(tmp_path / "rigid.tfm"))
+    asked = {"method": "cmsa", "models": install_all(tmp_path / "models"), "rigid": tmp_path / "rigid.tfm"}
+    asked |= {"targets": case_files.mr_landmarks, "confidence": 2}
+    job = _case_job(case_files, tmp_path / "out", **asked)
+    stages: list[str] = []
+    run_job(job, progress=lambda progress: stages.append(progress.stage))
+    assert list(dict.fromkeys(stages)) == ["deform", "resample", "measure", "confidence", "write"]
+    confidence = sitk.ReadImage(str(job.output / "confidence_mm.nii.gz"))
+    gland = sitk.ReadImage(str(job.output / "trus_mask.nii.gz"))
+    assert Grid.of(confidence).same_as(Grid.of(gland))
+    inside = sitk.GetArrayFromImage(gland) > 0
+    values = sitk.GetArrayFromImage(confidence)
+    assert 0.1 < values[inside].mean() < 10
+    assert not values[~inside].any()
+    rows = read_targets_csv(job.output / "targets.csv")
+    assert tuple(row.name for row in rows) == trus_landmarks().names
+    np.testing.assert_allclose([row.trus_mm for row in rows], trus_landmarks().points_mm, atol=0.01)
+    written = json.loads((job.output / "result.json").read_text(encoding="utf-8"))
+    assert written["confidence"]["mean_mm"] == pytest.approx(values[inside].mean(), abs=1e-3)
+    assert written["indicator"]["level"] in ("good", "check", "poor")
+    # Every file is one that a later run may replace.
+    check_output(job.output, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"confidence": 1}, "1 perturbations"), ({"targets": Path("none.mrk.json")}, "none.mrk.json")],
+)
+def test_what_cannot_be_carried_is_refused_before_computing(
+    changed: dict[str, object], named: str, case_files: CaseFiles, tmp_path: Path
+):
+    stages: list[Progress] = []
+    with pytest.raises(InputError, match=named):
+        run_job(_case_job(case_files, tmp_path / "out", **changed), progress=stages.append)
+    assert stages == []
+
+
+def _case_job(case: CaseFiles, output: Path, **changed: object) -> Job:
+    values: dict[str, object] = {"method": "centroid", "device": "cpu"}
+    values |= {"mr_mask": case.mr_mask, "trus_mask": case.trus_mask}
+    return Job(case.mr, case.trus, output, **(values | changed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("module", ["job", "job_process", "worker"])
+def test_jobs_need_nothing_heavy(module: str):
+    """Applications import these modules in their own process, where torch and ANTs are not to be loaded."""
+    code = (
+        f"import sys, MRTRUSRegistrationLib.{module}\n"
+        "heavy = {'torch', 'ants', 'SimpleITK', 'numpy', 'scipy', 'psutil', 'typer', 'rich', 'jinja2'}\n"
+        "print(sorted(heavy.intersection(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
