@@ -253,7 +253,7 @@ def train_registration(
     ] = "0,3,6,12",
     dense: Annotated[
         float, typer.Option(help="Weight of the true error in mm, where simulated pairs know it (paper: 0).")
-    ] = 0.2,
+    ] = 1.0,
     start_from: StartFromOption = None,
     cache: Annotated[Path | None, typer.Option(help="Folder to keep prepared pairs in.")] = None,
     device: DeviceOption = "cpu",
@@ -284,12 +284,15 @@ def export_segmentation_command(
     modality: Annotated[str, typer.Argument(help="mr or trus.")],
     run: RunOption,
     output: ModelsOption,
+    sharp_run: Annotated[
+        Path | None, typer.Option(help="A second run, for sharp volumes; the first is then for blurred ones.")
+    ] = None,
     note: NoteOption = "",
 ) -> None:
     """Export a segmenter; the card says what its run was trained on and by which command."""
     from .export import export_segmentation
 
-    print(export_segmentation(run, segmentation_settings(modality), output, note=note))
+    print(export_segmentation(run, segmentation_settings(modality), output, sharp=sharp_run, note=note))
 
 
 @export_app.command("registration")

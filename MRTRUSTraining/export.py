@@ -18,10 +18,11 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import ModelCard, file_sha256
 
 from .networks.cmsa import CMSANet, MirrorAveraged
-from .networks.vnet import GlandProbability, VNet
+from .networks.vnet import ByDetail, GlandProbability, VNet
 from .registration_training import RegistrationSettings
 from .segmentation_training import SegmentationSettings
 
+_SEGMENTATION_FIGURE = "gland DSC of one network's cleaned mask on the image's own grid, by source of cases"
 LICENCE = "Apache-2.0 for the file; see training_data for what the weights were learnt from."
 
 
@@ -44,34 +45,50 @@ def export_segmentation(
     settings: SegmentationSettings,
     output: Path,
     *,
+    sharp: Path | None = None,
     note: str = "",
 ) -> Path:
-    """Write the segmenter of a run folder as NAME.pt, NAME.pt2 and NAME.json; returns the card's path."""
-    network = VNet(settings.widths, settings.dropout)
-    record, run = load_best(folder, network), read_run(folder)
+    """Write the segmenter of a run folder as NAME.pt, NAME.pt2 and NAME.json; returns the card's path.
+
+    With a second run, `sharp`, both networks are written, mixed by the detail of the volume.
+    """
+    folders = [folder] if sharp is None else [folder, sharp]
+    networks = [VNet(settings.widths, settings.dropout) for _ in folders]
+    records = [load_best(each, network) for each, network in zip(folders, networks, strict=True)]
+    runs = [read_run(each) for each in folders]
+    exported, mixing = _probability(networks, settings)
     modality = settings.modality
     card = ModelCard(
         name=f"vnet-{modality.lower()}",
         title=f"V-Net, prostate gland in {'T2-weighted MR' if modality == 'MR' else 'TRUS'}",
         task="segmentation",
         modality=modality,
-        architecture=_architecture("VNet", network, widths=list(settings.widths), mirror_averaged=True),
+        architecture=_architecture(
+            "VNet", exported, widths=list(settings.widths), mirror_averaged=True, **mixing
+        ),
         preprocessing=settings.preprocessing,
         grid_vox=settings.window_vox,
         settings=decision(settings),
-        training_data=tuple(run["training_data"]),
-        figures=(
-            _figure(
-                record, "gland DSC of the cleaned mask on the image's own grid, mean over all sources' cases"
-            ),
-        ),
+        training_data=_together([item for run in runs for item in run["training_data"]]),
+        figures=tuple(_figure(record, _SEGMENTATION_FIGURE) for record in records),
         licence=LICENCE,
         file="",
         sha256="",
-        provenance=_provenance(record, run["commands"], note),
+        provenance=_provenance(records, [command for run in runs for command in run["commands"]], note),
     )
     example = (torch.zeros(1, 1, *settings.training_vox[::-1]),)
-    return _write(GlandProbability(network, mirror=True).eval(), example, card, output)
+    return _write(exported, example, card, output)
+
+
+def _probability(
+    networks: Sequence[torch.nn.Module], settings: SegmentationSettings
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """What is exported, and what the card says of its networks."""
+    parts = [GlandProbability(network, mirror=True) for network in networks]
+    if len(parts) == 1:
+        return parts[0].eval(), {}
+    mixing = {"middle": settings.detail_middle, "width": settings.detail_width}
+    return ByDetail(parts[0], parts[1], **mixing).eval(), {"networks": 2, "mixed_by_detail": mixing}
 
 
 def export_registration(
@@ -106,7 +123,7 @@ def export_registration(
         licence=LICENCE,
         file="",
         sha256="",
-        provenance=_provenance(record, run["commands"], note),
+        provenance=_provenance([record], run["commands"], note),
     )
     example = tuple(torch.zeros(1, 1, *settings.grid_vox[::-1]) for _ in range(2))
     return _write(MirrorAveraged(network).eval(), example, card, output)
@@ -141,11 +158,16 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not the record of a training run ({error}); train again.") from error
 
 
-def _provenance(record: Mapping[str, Any], commands: Sequence[str], note: str) -> dict[str, Any]:
+def _together(items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Every set of training data once."""
+    return tuple(dict(item) for n, item in enumerate(items) if item not in items[:n])
+
+
+def _provenance(records: Sequence[Mapping[str, Any]], commands: Sequence[str], note: str) -> dict[str, Any]:
     return {
         "command": "; then ".join(commands),
         "note": note,
-        "step": record["step"],
+        "step": records[0]["step"] if len(records) == 1 else [record["step"] for record in records],
         "exported": date.today().isoformat(),
         "mrtrus": __version__,
         "torch": torch.__version__,

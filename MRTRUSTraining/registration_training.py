@@ -58,9 +58,13 @@ class RegistrationSettings:
     attention: bool = True
     integration_steps: int = 7
     loss: RegionLoss = RegionLoss()
-    first_share: float = 0.5
+    first_share: float = 0.35
     misalignment: SpatialRange = SpatialRange(
         rotation_deg=6.0, log_scale=0.03, shear=0.02, translation_vox=0.8, elastic_vox=0.4
+    )
+    # Simulated pairs are turned against each other already, by more than masks can tell.
+    simulated_misalignment: SpatialRange = SpatialRange(
+        rotation_deg=2.0, log_scale=0.02, shear=0.01, translation_vox=0.5, elastic_vox=0.3
     )
     shared: SpatialRange = SpatialRange(
         rotation_deg=6.0, log_scale=0.06, shear=0.03, translation_vox=1.0, elastic_vox=0.8
@@ -230,7 +234,9 @@ def augment(
     """A random change shared by both volumes, a random misalignment of the moving one, random contrast."""
     size = settings.grid_vox[::-1]
     shared = random_displacement(rng, settings.shared, size)
-    misalignment = random_displacement(rng, settings.misalignment, size)
+    simulated = sample.truth_vox is not None
+    spread = settings.simulated_misalignment if simulated else settings.misalignment
+    misalignment = random_displacement(rng, spread, size)
     moving = torch.cat([sample.moving_image, sample.moving_labels], dim=1)
     fixed = torch.cat([sample.fixed_image, sample.fixed_labels], dim=1)
     change = shared + warp(misalignment, shared)

@@ -55,6 +55,9 @@ class SegmentationSettings:
     dropout: float = 0.1
     threshold: float = 0.5
     volume_agreement: VolumeAgreement | None = None
+    # Between the blurred public volumes (detail 0.02 to 0.03) and simulated sharp ones (0.08 to 0.16).
+    detail_middle: float = 0.055
+    detail_width: float = 0.005
     first_share: float = 0.5
     spatial: SpatialRange = SpatialRange()
     intensity: IntensityRange = IntensityRange(probability=0.4, blur_vox=(0.3, 2.5))

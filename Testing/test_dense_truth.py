@@ -124,7 +124,9 @@ def test_after_augmentation_the_field_without_error_still_joins_the_glands(
     """Independent of the error's own formula: the labels, warped along with the images, must meet."""
     flips = set()
     for seed in range(4):
-        changed = augment(sample, np.random.default_rng(seed), SETTINGS)
+        # More than simulated pairs are given, so that the relation changes visibly.
+        settings = replace(SETTINGS, simulated_misalignment=SETTINGS.misalignment)
+        changed = augment(sample, np.random.default_rng(seed), settings)
         field = solved(changed)
         assert float(dense_error_mm(changed, field)) < 0.01
         moved = warp(changed.moving_labels, field)
@@ -134,6 +136,18 @@ def test_after_augmentation_the_field_without_error_still_joins_the_glands(
         assert float(dense_error_mm(changed, truth_of(sample))) > 2
         flips.add(_was_flipped(sample, changed))
     assert flips == {True, False}, "the seeds cover both"
+
+
+def test_a_pair_without_truth_is_misaligned_by_its_own_range(sample: RegistrationSample) -> None:
+    nothing = SpatialRange(0, 0, 0, 0, 0)
+    still = replace(SETTINGS, shared=nothing, misalignment=nothing)
+    real, simulated = (
+        augment(each, np.random.default_rng(3), still) for each in (replace(sample, truth_vox=None), sample)
+    )
+    assert real.change_vox is not None
+    assert float(real.change_vox.abs().max()) < 1e-5
+    assert simulated.change_vox is not None
+    assert float(simulated.change_vox.abs().max()) > 0.1
 
 
 def _was_flipped(sample: RegistrationSample, changed: RegistrationSample) -> bool:
@@ -146,7 +160,7 @@ def test_a_pair_that_is_only_mirrored_keeps_the_error_of_its_mirrored_field(
 ) -> None:
     nothing = SpatialRange(0, 0, 0, 0, 0)
     still = IntensityRange(probability=0.0, log_gamma=0.0)
-    settings = replace(SETTINGS, shared=nothing, misalignment=nothing, intensity=still)
+    settings = replace(SETTINGS, shared=nothing, simulated_misalignment=nothing, intensity=still)
     mirrored = next(
         changed
         for changed in (augment(sample, np.random.default_rng(seed), settings) for seed in range(20))

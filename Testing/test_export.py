@@ -14,7 +14,7 @@ from MRTRUSRegistrationLib.models import InstalledModel, file_sha256, find_model
 from MRTRUSTraining.evaluation.card_figures import add_figures
 from MRTRUSTraining.export import decision, export_registration, export_segmentation, load_best, read_run
 from MRTRUSTraining.networks.cmsa import CMSANet, MirrorAveraged
-from MRTRUSTraining.networks.vnet import GlandProbability, VNet
+from MRTRUSTraining.networks.vnet import GlandProbability, VNet, detail
 from MRTRUSTraining.registration_training import RegistrationSettings
 from MRTRUSTraining.segmentation_training import SegmentationSettings, VolumeAgreement
 
@@ -219,6 +219,38 @@ def test_only_trus_has_a_volume_to_agree_on(segmenter: tuple[torch.nn.Module, In
     assert segmenter[1].card.settings == {"threshold": 0.5}
     agreeing = replace(SEGMENTATION, volume_agreement=VolumeAgreement(1.1, 0.2, 0.9))
     assert decision(agreeing)["volume_agreement"] == {"ratio": 1.1, "ratio_log_sd": 0.2, "logit_sd": 0.9}
+
+
+@pytest.mark.slow
+def test_two_runs_are_mixed_by_the_detail_of_the_volume(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    small = replace(SEGMENTATION, widths=(2, 2, 2, 2, 2))
+    runs = [tmp_path / name for name in ("a", "b")]
+    blurred, sharp = (trained(run, VNet(small.widths), {"dsc": 0.5}) for run in runs)
+    card_path = export_segmentation(runs[0], small, tmp_path / "models", sharp=runs[1])
+    model = InstalledModel(read_card(card_path), card_path)
+    loaded = load_network(model, "cpu")
+    ramp = torch.linspace(0.1, 1, 32).reshape(1, 1, 1, 1, 32).expand(1, 1, 32, 32, 32).contiguous()
+    for given, network in ((ramp, blurred), (inputs(1, (32, 32, 32))[0], sharp)):
+        with torch.inference_mode():
+            expected = GlandProbability(network, mirror=True)(given)
+            torch.testing.assert_close(loaded(given), expected, atol=5e-3, rtol=0)
+    assert model.card.architecture["networks"] == 2
+    assert model.card.architecture["parameters"] == 2 * sum(p.numel() for p in sharp.parameters())
+    assert model.card.training_data == DATA, "once, though both runs name it"
+    assert model.card.provenance["step"] == [40, 40]
+
+
+def test_detail_is_the_share_that_smoothing_takes() -> None:
+    noise = torch.rand(1, 1, 24, 24, 24, generator=torch.Generator().manual_seed(0)) + 0.1
+    ramp = torch.linspace(0.1, 1, 24).reshape(1, 1, 1, 1, 24).expand(1, 1, 24, 24, 24)
+    # Of independent uniform values smoothing over 27 leaves little: E|x − mean| / sd of a uniform is 0.87.
+    assert float(detail(noise)) == pytest.approx(0.87, abs=0.06)
+    assert float(detail(ramp)) < 0.2
+    both = torch.cat([noise, ramp])
+    torch.testing.assert_close(detail(both).flatten(), torch.stack([detail(noise), detail(ramp)]).flatten())
+    torch.testing.assert_close(detail(3 * noise), detail(noise))
+    assert float(detail(torch.zeros(1, 1, 4, 4, 4))) == 0
 
 
 # --- figures of an evaluation

@@ -402,6 +402,18 @@ def test_calcifications_shadow_and_fluid_enhances(parameters, kind, sign):
     assert sign * (images[1] - images[0]) > 12
 
 
+def test_a_calcification_shines_in_front_of_its_shadow(parameters):
+    """Its front is brighter than the tissue that it replaces, most of it darker."""
+    piece = Ellipsoid((0.0, 8.0, 0.0), (2.5, 2.5, 2.5), "transition", 20.0, 15.0)
+    settings = replace(parameters.trus, shadow_sectors_deg=())
+    bare = replace(parameters, trus=settings, lesions=(), cysts=(), calcifications=())
+    case, without = simulate(replace(bare, calcifications=(piece,))), simulate(bare)
+    inside = array(case.trus_labels["calcifications"]) > 0
+    with_piece, usual = (array(each.trus)[inside].astype(float) for each in (case, without))
+    assert np.percentile(with_piece, 90) > np.percentile(usual, 90) + 15
+    assert with_piece.mean() < usual.mean()
+
+
 def test_presets_shift_settings_beyond_those_trained_on():
     clinical, shifted = (PRESETS[name] for name in ("clinical", "shifted"))
     assert clinical.axial_fwhm_mm[1] < shifted.axial_fwhm_mm[0]

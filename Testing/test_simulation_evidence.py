@@ -124,6 +124,7 @@ def test_echo_differences_are_those_drawn(parameters, shown):
     assert shown.zone_step_db == pytest.approx(drawn, abs=2.5)
     assert shown.echo_db["urine"] < -8
     assert np.isnan(shown.echo_db["cyst"])
+    assert shown.calcifications_db == ()
     for expected, found in shown.lesions_db:
         assert found == pytest.approx(expected, abs=2.5)
 
@@ -174,6 +175,7 @@ def write_pair(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page_with_its_pictures(tmp_path, capfd):
     out, data = tmp_path / "out", write_pair(tmp_path / "pairs")
     options = ["--cases", "1", "--drawn", "1", "--seed", "7", "--preset", "sample", "--spacing-mm", "3"]

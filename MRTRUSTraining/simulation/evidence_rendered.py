@@ -21,7 +21,7 @@ from .trus import fan_mask, to_polar
 
 _CPU = torch.device("cpu")
 _MR_TISSUES = ("peripheral", "transition", "muscle", "urine", "fat")
-_TRUS_TISSUES = ("peripheral", "transition", "muscle", "urine", "fat", "vesicle", "calcification", "cyst")
+_TRUS_TISSUES = ("peripheral", "transition", "muscle", "urine", "fat", "vesicle", "cyst")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Shown:
     echo_db: dict[str, float]
     zone_step_db: float
     lesions_db: tuple[tuple[float, float], ...]
+    calcifications_db: tuple[float, ...]
     mr_volume: float
     trus_volume: float
     volume_change: float
@@ -63,6 +64,7 @@ def shown_by(case: SimulatedCase) -> Shown:
         echo_db=_echo_db(level, trus),
         zone_step_db=_zone_step_db(case, level, trus),
         lesions_db=_lesions_db(parameters, anatomy, place, level, trus),
+        calcifications_db=_calcifications_db(parameters, anatomy, place, level, trus["transition"]),
         mr_volume=volumes[0] / parameters.gland.volume_ml - 1,
         trus_volume=volumes[1] / parameters.gland.volume_ml - 1,
         volume_change=volumes[1] / volumes[0] - 1,
@@ -83,7 +85,7 @@ def _mr_ratios(case: SimulatedCase, anatomy: Anatomy, points_mm: torch.Tensor) -
 
 
 def echo_level_db(case: SimulatedCase, radius_mm: np.ndarray) -> np.ndarray:
-    """(N,) decibels from the TRUS grey values, nan where they are black or white.
+    """(N,) decibels from the TRUS grey values, nan where they are black as outside the fan.
 
     Log compression and the case's gain over depth are undone; `radius_mm` is from the probe's axis.
     """
@@ -91,7 +93,7 @@ def echo_level_db(case: SimulatedCase, radius_mm: np.ndarray) -> np.ndarray:
     grey = sitk.GetArrayFromImage(case.trus).ravel().astype(float)
     level = ((grey / 255) ** (1 / settings.gamma) - 1) * settings.dynamic_range_db
     level -= settings.gain_slope_db * (radius_mm - settings.probe_radius_mm) / settings.depth_mm
-    return np.where((grey > 0) & (grey < 255), level, np.nan)
+    return np.where(grey > 0, level, np.nan)
 
 
 def _echo_db(level: np.ndarray, tissues: dict[str, np.ndarray]) -> dict[str, float]:
@@ -125,6 +127,27 @@ def _lesions_db(
         if np.isfinite(inside).sum() > 50 and np.isfinite(around).sum() > 50:
             found.append((lesion.echo_db, _mean(inside) - _mean(around)))
     return tuple(found)
+
+
+def _calcifications_db(
+    parameters: CaseParameters,
+    anatomy: Anatomy,
+    place: torch.Tensor,
+    level: np.ndarray,
+    transition: np.ndarray,
+) -> tuple[float, ...]:
+    """How far the bright part of every calcification exceeds the bright part of the transition zone.
+
+    Bright is the upper tenth: the rest of a calcification lies in its own shadow.
+    """
+    usual = _high(level[transition])
+    near = (anatomy.inclusion_distance(place, each).numpy() < 0.5 for each in parameters.calcifications)
+    return tuple(_high(level[inside]) - usual for inside in near)
+
+
+def _high(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.quantile(known, 0.9)) if known.size else math.nan
 
 
 def _mean(values: np.ndarray) -> float:
@@ -172,7 +195,7 @@ def trus_findings(shown: Sequence[Shown]) -> list[Finding]:
         )
     ]
     orders = (("vesicle", "below", -30, -2), ("urine", "far below", -60, -8), ("cyst", "far below", -60, -8))
-    for name, words, low, high in (*orders, ("calcification", "far above", 4, 40), ("fat", "above", 0, 10)):
+    for name, words, low, high in (*orders, ("fat", "above", 0, 10)):
         levels = _known(each.echo_db[name] for each in shown)
         expected = f"{words} the transition zone"
         value = float(levels.mean()) if levels.size else math.nan
@@ -182,7 +205,23 @@ def trus_findings(shown: Sequence[Shown]) -> list[Finding]:
                 quantity, value, (low, high), expected=expected, source=usual, shown=spread(levels, digits=1)
             )
         )
-    return [*rows, *_lesion_rows([pair for each in shown for pair in each.lesions_db])]
+    return [
+        *rows,
+        _calcification_row(shown),
+        *_lesion_rows([pair for each in shown for pair in each.lesions_db]),
+    ]
+
+
+def _calcification_row(shown: Sequence[Shown]) -> Finding:
+    fronts = _known(value for each in shown for value in each.calcifications_db)
+    return finding(
+        "TRUS: calcifications − transition zone, brightest tenths, dB",
+        float(np.median(fronts)) if fronts.size else math.nan,
+        (2, 25),
+        expected="bright in front of their shadow, up to white",
+        source="usual appearance",
+        shown=spread(fronts, digits=1),
+    )
 
 
 def _lesion_rows(pairs: Sequence[tuple[float, float]]) -> list[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as functional
 
 from .anatomy import Anatomy, paint
 from .deformation import Deformed
@@ -16,6 +17,8 @@ from .noise import Texture, blur_axis, generator, smooth_noise, trilinear
 from .parameters import TrusParameters
 
 _COUPLANT_DB = -42.0
+# How far the echo of a hard surface reaches behind it.
+_ECHO_MM = 1.6
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,9 @@ def _tissue(
     excess = values[:, 1].reshape(beams.count) - parameters.tgc_db_cm_mhz
     step_cm = beams.step[2] / 10
     loss_db = 2 * parameters.frequency_mhz * step_cm * excess.cumsum(dim=2)
+    # The front of a calcification or of bone shines: what it swallows is missing behind its echo only.
+    behind = max(1, round(_ECHO_MM / beams.step[2]))
+    loss_db = functional.pad(loss_db[..., :-behind], (behind, 0))
     loss_db = blur_axis(loss_db, 1, 0.6).clamp(-14, 60)
     return echo_db.reshape(beams.count), loss_db, gland_mm.reshape(beams.count)
 
