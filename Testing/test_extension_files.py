@@ -1,0 +1,208 @@
+"""The extension as the Extensions Index and Slicer's build see it: lists, names, the .ui file, the icon."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from extension_files import MODULE, ROOT, is_script, listed_files, shipped_files
+from PIL import Image
+
+UI = MODULE / "Resources" / "UI" / "MRTRUSRegistration.ui"
+MODULE_FILE = MODULE / "MRTRUSRegistration.py"
+GUI = MODULE / "MRTRUSRegistrationLib" / "gui"
+# These have no words or pictures of their own to explain.
+NEEDS_NO_TOOLTIP = {"QLabel", "ctkCollapsibleButton", "qMRMLWidget", "QWidget"}
+
+
+def ui_widgets() -> list[ElementTree.Element]:
+    return list(ElementTree.parse(UI).iter("widget"))
+
+
+def widget_property(widget: ElementTree.Element, name: str) -> str | None:
+    found = widget.find(f"property[@name='{name}']")
+    return None if found is None else "".join(found.itertext()).strip()
+
+
+def cmake_value(name: str) -> str:
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    return re.search(rf'set\({name} "?(.*?)"?\)', text)[1]
+
+
+def parameter_fields() -> set[str]:
+    tree = ast.parse(MODULE_FILE.read_text(encoding="utf-8"))
+    node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name.endswith("ParameterNode"))
+    return {n.target.id for n in node.body if isinstance(n, ast.AnnAssign)}
+
+
+def test_install_lists_name_what_is_there():
+    """A forgotten file works in the source tree and breaks for users."""
+    lists = listed_files()
+    listed = [path for paths in lists.values() for path in paths]
+    assert len(listed) == len(set(listed))
+    missing = set(shipped_files()) - set(listed)
+    gone = set(listed) - set(shipped_files())
+    assert (missing, gone) == (set(), set()), "run python Testing/extension_files.py"
+    assert all(is_script(path) for path in lists["MODULE_PYTHON_SCRIPTS"])
+
+
+def test_python_files_in_the_module_folder_are_modules():
+    """Slicer takes every one of them for a module."""
+    assert [path.name for path in MODULE.glob("*.py")] == ["MRTRUSRegistration.py"]
+
+
+def test_tests_are_registered():
+    folder = MODULE / "Testing" / "Python"
+    listed = re.findall(r"SCRIPT (\w+\.py)", (folder / "CMakeLists.txt").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(path.name for path in folder.glob("*.py"))
+    for name in listed:
+        tree = ast.parse((folder / name).read_text(encoding="utf-8"))
+        # Slicer's runner looks for a test case of the file's name.
+        assert name.removesuffix(".py") in {n.name for n in tree.body if isinstance(n, ast.ClassDef)}
+
+
+def test_index_entry():
+    raw = (ROOT / "MRTRUSRegistration.json").read_bytes()
+    assert b"\r" not in raw
+    entry = json.loads(raw)
+    allowed = {
+        "$schema",
+        "build_dependencies",
+        "build_subdirectory",
+        "category",
+        "dicom_support_rule",
+        "enabled",
+        "scm_revision",
+        "scm_url",
+        "tier",
+    }
+    assert {"$schema", "category", "scm_url"} <= set(entry) <= allowed
+    assert entry["build_dependencies"] == [cmake_value("EXTENSION_DEPENDS")] == ["PyTorch"]
+    assert entry["category"] == "Registration"
+    assert re.fullmatch(r"https://github\.com/[\w-]+/SlicerMRTRUSRegistration\.git", entry["scm_url"])
+
+
+def test_extension_metadata():
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    # The Index takes the first text of this form, in comments too.
+    assert re.search(r"project\(\s*(\w+)", text)[1] == "MRTRUSRegistration"
+    home = cmake_value("EXTENSION_HOMEPAGE")
+    raw = home.replace("github.com", "raw.githubusercontent.com") + "/main/"
+    for url in [cmake_value("EXTENSION_ICONURL"), *cmake_value("EXTENSION_SCREENSHOTURLS").split(" ")]:
+        assert url.startswith(raw)
+        assert url.endswith(".png")
+        assert (ROOT / url.removeprefix(raw)).is_file()
+    assert f'"{home}"' in MODULE_FILE.read_text(encoding="utf-8")
+    assert home + ".git" == json.loads((ROOT / "MRTRUSRegistration.json").read_text())["scm_url"]
+
+
+@pytest.mark.parametrize("folder", [ROOT / "Resources", MODULE / "Resources"])
+def test_icon(folder: Path):
+    with Image.open(folder / "Icons" / "MRTRUSRegistration.png") as icon:
+        assert icon.format == "PNG"
+        assert icon.size == (128, 128)
+
+
+def test_sample_data_checksums_are_those_of_the_files():
+    import hashlib
+
+    text = (GUI / "sample_data.py").read_text(encoding="utf-8")
+    entries = re.findall(r'"(\S+?\.(?:nii\.gz|mrk\.json))",\s+"[^"]+",\s+"\w+",\s+"([0-9a-f]{64})"', text)
+    assert len(entries) == 4
+    for name, checksum in entries:
+        content = (ROOT / "Resources" / "SampleCase" / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == checksum
+
+
+def test_module_file_imports_nothing_heavy_at_its_top():
+    """Reviewers of the Index allow the standard library, Slicer, vtk, SimpleITK, numpy and scipy."""
+    import sys
+
+    allowed = set(sys.stdlib_module_names) | {"slicer", "vtk", "qt", "ctk", "numpy", "MRTRUSRegistrationLib"}
+    for path in (MODULE_FILE, *GUI.glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            assert {name.split(".")[0] for name in names} <= allowed, path
+
+
+def test_only_the_module_and_its_gui_know_qt_and_the_application():
+    for path in (MODULE / "MRTRUSRegistrationLib").rglob("*.py"):
+        if path.is_relative_to(GUI):
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*import (qt|ctk)\b", text, re.MULTILINE), path
+        assert not re.search(r"slicer\.(app|mrmlScene|modules|i18n)\b", text), path
+
+
+def test_parameter_names_in_the_ui_are_fields():
+    named = {widget_property(w, "SlicerParameterName") for w in ui_widgets()} - {None}
+    assert len(named) > 15
+    assert named <= parameter_fields()
+
+
+def test_every_mrml_widget_hears_of_the_scene():
+    widgets = {w.get("name") for w in ui_widgets() if w.get("class", "").startswith("qMRML")}
+    root = ui_widgets()[0].get("name")
+    connected = {
+        connection.findtext("receiver")
+        for connection in ElementTree.parse(UI).iter("connection")
+        if connection.findtext("sender") == root
+        and connection.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)"
+        and connection.findtext("slot") == "setMRMLScene(vtkMRMLScene*)"
+    }
+    assert connected == widgets - {root}
+
+
+def test_every_name_used_on_the_ui_exists():
+    names = {w.get("name") for w in ui_widgets()}
+    used = set()
+    for path in (MODULE_FILE, *GUI.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        used |= set(re.findall(r"\bui\.([A-Za-z]\w+)", text))
+        used |= set(re.findall(r'"(\w+(?:Button|ComboBox|Slider|SpinBox|CheckBox|Selector|Label))"', text))
+    assert len(used) > 30
+    assert used <= names
+
+
+def test_names_are_distinct_and_every_widget_has_one_sentence_as_tooltip():
+    names = [w.get("name") for w in ui_widgets()]
+    assert len(names) == len(set(names))
+    for widget in ui_widgets():
+        tip = widget_property(widget, "toolTip")
+        if tip is None:
+            plain_label = widget.get("name").startswith("label_")
+            assert widget.get("class") in NEEDS_NO_TOOLTIP - {"QLabel"} or plain_label, widget.get("name")
+        else:
+            assert tip.endswith("."), tip
+            assert ". " not in tip, tip
+
+
+def test_node_types_and_parameter_names_are_not_translated():
+    for widget in ui_widgets():
+        for name, kind in (("nodeTypes", "stringlist"), ("SlicerParameterName", "string")):
+            found = widget.find(f"property[@name='{name}']/{kind}")
+            assert found is None or found.get("notr") == "true"
+
+
+def test_texts_for_the_user_are_translatable():
+    """`_()` gets a plain text: a format string that is filled before it is looked up is never found."""
+    for path in (MODULE_FILE, *GUI.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
+                assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno}"
+
+
+def test_requirements_leave_slicers_own_packages_alone():
+    text = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w-]+>=[\d.]+", line) for line in lines)
+    names = {re.split(r"[>=]", line)[0].lower() for line in lines}
+    assert not names & {"torch", "simpleitk", "numpy", "scipy", "monai", "slicer-core"}
