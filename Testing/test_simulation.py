@@ -653,3 +653,20 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="not empty"):
         command.check_request(cases=1, output=tmp_path)
+
+
+def test_the_number_of_threads_changes_no_bit():
+    """With more threads sums are shared, and rounded, otherwise; the caller's setting is left as it was."""
+    before = torch.get_num_threads()
+    images = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            placement._deformed.cache_clear()
+            case = simulate(sample_case(7, preset="sample", spacing_mm=1.6))
+            images.append([sitk.GetArrayFromImage(image) for image in (case.mr, case.trus)])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(*images, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -14,7 +14,7 @@ import torch
 from MRTRUSRegistrationLib.geometry import Grid, orientation_direction
 
 from .anatomy import LABELS, Anatomy
-from .deformation import Deformed, rotation_matrix
+from .deformation import Deformed, one_thread, rotation_matrix
 from .mr import render_mr
 from .parameters import CaseParameters, validate
 from .placement import deformation_of
@@ -45,7 +45,7 @@ def simulate(parameters: CaseParameters, *, device: str | torch.device = "cpu") 
     """
     validate(parameters)
     place = torch.device(device)
-    with torch.no_grad():
+    with torch.no_grad(), one_thread():
         anatomy = Anatomy(parameters, place)
         deformed = deformation_of(parameters, place)
         mr_grid, trus_grid = mr_grid_of(parameters), trus_grid_of(parameters)

@@ -6,6 +6,8 @@ sampled on a grid and interpolated linearly, exactly as ITK's displacement field
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,17 @@ from .parameters import DeformationParameters
 
 _SQUARINGS = 6
 _MARGIN_MM = 20.0
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums are rounded by how threads share them, so that bits would depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

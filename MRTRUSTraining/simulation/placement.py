@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 
 from .anatomy import Anatomy
-from .deformation import Deformed, FieldGrid
+from .deformation import Deformed, FieldGrid, one_thread
 from .draw import Draw
 from .parameters import CaseParameters, DeformationParameters, Vector
 
@@ -27,7 +27,8 @@ def deformation_of(case: CaseParameters, device: torch.device) -> Deformed:
 def _deformed(deformation: DeformationParameters, extent_mm: Vector, device: torch.device) -> Deformed:
     """The map of these parameters, remembered because bounds, placement and rendering all need it."""
     grid = FieldGrid.around(deformation.field_centre_mm, extent_mm, deformation.field_spacing_mm)
-    return Deformed.of(grid, deformation, device)
+    with one_thread():
+        return Deformed.of(grid, deformation, device)
 
 
 def _gland_in_trus(case: CaseParameters, deformed: Deformed) -> torch.Tensor:
