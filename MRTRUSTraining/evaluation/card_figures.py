@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import ModelCard, read_card
+
+from .evaluate import write_text_atomically
 
 _REGISTRATION_COLUMNS = ("dsc", "hd95_mm", "tre_rms_mm", "dense_tre_mean_mm", "folds_percent")
 _DEFINITION = "mean over cases of the column of metrics.csv, mrtrus evaluate --masks {masks}"
@@ -32,7 +33,7 @@ def add_figures(models: Path, metrics: Path, split: str) -> list[Path]:
         figure = _figure(card, rows, split)
         if figure is not None:
             kept = [f for f in card.figures if (f.get("split"), f.get("definition")) != _identity(figure)]
-            _write(replace(card, figures=(*kept, figure)), path)
+            write_text_atomically(replace(card, figures=(*kept, figure)).to_json(), path)
             changed.append(path)
     return changed
 
@@ -72,9 +73,3 @@ def _figure(card: ModelCard, rows: Sequence[Mapping[str, str]], split: str) -> d
 def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float:
     values = [float(row[column]) for row in rows if row.get(column)]
     return float(np.mean(values)) if values else float("nan")
-
-
-def _write(card: ModelCard, path: Path) -> None:
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(card.to_json(), encoding="utf-8")
-    os.replace(temporary, path)

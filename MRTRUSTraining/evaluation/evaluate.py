@@ -21,6 +21,7 @@ from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, mask_points_m
 from MRTRUSRegistrationLib.measures import dsc, registration_measures
 from MRTRUSRegistrationLib.pipeline import Settings, register, stage_maps
 from MRTRUSRegistrationLib.results import GlandSegmentation, Landmarks, Registration, RigidAlignment
+from MRTRUSRegistrationLib.transforms import transform_points_mm
 
 from ..data.cases import Case, LoadedCase, load_case
 
@@ -153,9 +154,8 @@ def _dense_error_mm(case: LoadedCase, transform: sitk.Transform) -> float:
     if case.truth is None:
         return np.nan
     points = mask_points_mm(case.trus_gland)
-    reached = np.array([transform.TransformPoint(p) for p in points.tolist()])
-    right = np.array([case.truth.TransformPoint(p) for p in points.tolist()])
-    return float(np.linalg.norm(reached - right, axis=1).mean())
+    apart = transform_points_mm(transform, points) - transform_points_mm(case.truth, points)
+    return float(np.linalg.norm(apart, axis=1).mean())
 
 
 def evaluate(
