@@ -19,6 +19,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from .errors import InputError
 from .geometry import mask_volume_ml
+from .page_template import page_template
 from .plain_language import Level, Thresholds
 from .results import QualityWarning
 
@@ -239,16 +240,7 @@ def cohort_html(
     settings: Mapping[str, str],
 ) -> str:
     """The page about all cases, which needs no other file; `reports` are paths relative to it, by case."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("batch_report.html.j2").render(
+    return page_template("batch_report.html.j2").render(
         title=title,
         counts={state: sum(row.status == state for row in rows) for state in ("done", "failed", "pending")},
         distributions=_distributions(rows),

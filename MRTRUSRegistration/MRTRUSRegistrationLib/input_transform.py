@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from .errors import InputError
+from .rigid import linear_parts
 from .volume_files import check_present, file_name, suffix_of
 
 _SUFFIXES = (".h5", ".hdf5", ".hdf", ".tfm", ".txt", ".mat")
@@ -38,8 +39,7 @@ def _check_linear(transform: sitk.Transform, name: str) -> None:
         raise InputError(f"{name} is a {transform.GetDimension()}-D transform: give a 3-D one.")
     if not transform.IsLinear():
         raise InputError(f"{name} is not a linear transform: give a rigid one as a start.")
-    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    columns = [np.array(transform.TransformPoint(tuple(axis))) - origin for axis in np.eye(3)]
-    determinant = np.linalg.det(np.column_stack(columns))
-    if not (np.isfinite(determinant) and np.isfinite(origin).all() and determinant > 1e-6):
+    matrix, offset = linear_parts(transform)
+    determinant = np.linalg.det(matrix)
+    if not (np.isfinite(determinant) and np.isfinite(offset).all() and determinant > 1e-6):
         raise InputError(f"{name} is singular or mirrors the image: give a rigid transform.")

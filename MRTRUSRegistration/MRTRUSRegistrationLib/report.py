@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from .page_template import page_template
 from .plain_language import (
     NO_LANDMARKS,
     Thresholds,
@@ -41,18 +42,9 @@ def write_report(result: Registration, path: Path, *, case_name: str) -> None:
 
 def report_html(result: Registration, *, case_name: str) -> str:
     """The report as HTML text; the same result gives the same text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     target_mm = Thresholds().tre_mean_mm.good
     scale_mm = _scale_mm(result.measures.landmark_rows, target_mm)
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2").render(
         case_name=case_name,
         method=result.method,
         date=result.provenance.get("date"),

@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation, find_objects
 from ..errors import InputError
 from ..geometry import Grid, resample
 from ..jacobian import jacobian_determinant
+from ..transforms import transform_points_mm
 from .case_nodes import CaseNodes
 from .colors import CONFIDENCE, DISPLACEMENT, JACOBIAN, ColorScale, color_node, show_colors
 from .comparison import show_volume
@@ -117,7 +118,7 @@ def show_arrows(case: CaseNodes, *, spacing_mm: float = _ARROW_SPACING_MM) -> sl
     grid = volume_grid(case.trus)
     heads = _lattice(case, grid, spacing_mm)
     deformation = resampling_transform(case.deformation)
-    tails = np.array([deformation.TransformPoint(point) for point in heads.tolist()]).reshape(-1, 3)
+    tails = transform_points_mm(deformation, heads)
     shapes = arrows(points_ras(tails), points_ras(heads))
     node = show_model(case, "arrows", shapes, "Displacement arrows")
     _color_by_length(node)

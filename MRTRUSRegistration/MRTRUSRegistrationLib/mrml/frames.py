@@ -7,6 +7,7 @@ import SimpleITK as sitk  # noqa: N813
 import vtk
 
 from ..geometry import Grid
+from ..rigid import linear_parts
 
 # The signs of the axes that differ between LPS and RAS; the same both ways.
 FLIP = np.array([-1.0, -1.0, 1.0])
@@ -37,11 +38,10 @@ def linear_matrix_ras(transform: sitk.Transform) -> np.ndarray:
     """
     if not transform.IsLinear():
         raise ValueError(f"A {transform.GetName()} is not linear and has no matrix.")
-    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    columns = [np.array(transform.TransformPoint(axis)) - origin for axis in np.eye(3).tolist()]
+    linear, offset = linear_parts(transform)
     matrix = np.eye(4)
-    matrix[:3, :3] = np.column_stack(columns) * np.outer(FLIP, FLIP)
-    matrix[:3, 3] = points_ras(origin)
+    matrix[:3, :3] = linear * np.outer(FLIP, FLIP)
+    matrix[:3, 3] = points_ras(offset)
     return matrix
 
 
