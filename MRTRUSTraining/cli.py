@@ -199,7 +199,7 @@ def registration_settings(network: str) -> RegistrationSettings:
     """The bundled registration network's settings."""
     if network != "cmsa":
         raise InputError(f"The network {network!r} is not known; give cmsa.")
-    return RegistrationSettings()
+    return RegistrationSettings(context=1.0)
 
 
 @app.command("segmentation")

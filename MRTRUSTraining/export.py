@@ -116,8 +116,8 @@ def export_registration(
         figures=(
             _figure(
                 record,
-                "reference masks, rigidly aligned: per case RMS of the landmarks' centroid distances (mm) "
-                "and gland DSC, means over cases",
+                "misdrawn reference masks, aligned by them: per case RMS of the landmarks' centroid "
+                "distances (mm) and gland DSC, means over cases",
             ),
         ),
         licence=LICENCE,

@@ -12,7 +12,7 @@ import torch
 
 from MRTRUSRegistrationLib.geometry import Grid, resample
 from MRTRUSRegistrationLib.models import ModelCard, Preprocessing
-from MRTRUSRegistrationLib.regions import masked_region, region_grid
+from MRTRUSRegistrationLib.regions import region_grid, scaled_image, show_gland
 from MRTRUSRegistrationLib.rigid import RigidSettings, align_rigid, gland_initial
 from MRTRUSRegistrationLib.transforms import displacement_vox
 
@@ -55,6 +55,7 @@ class RegistrationSettings:
     preprocessing: Preprocessing = Preprocessing("LPS", (1.5, 1.5, 1.5), smoothing_mm=0.7)
     grid_vox: tuple[int, int, int] = (64, 48, 48)
     intensity_floor: float = 0.5
+    context: float = 0.0
     attention: bool = True
     integration_steps: int = 7
     loss: RegionLoss = RegionLoss()
@@ -64,14 +65,15 @@ class RegistrationSettings:
     )
     # Simulated pairs are turned against each other already, by more than masks can tell.
     simulated_misalignment: SpatialRange = SpatialRange(
-        rotation_deg=2.0, log_scale=0.02, shear=0.01, translation_vox=0.5, elastic_vox=0.3
+        rotation_deg=3.0, log_scale=0.02, shear=0.02, translation_vox=0.5, elastic_vox=0.7
     )
     shared: SpatialRange = SpatialRange(
         rotation_deg=6.0, log_scale=0.06, shear=0.03, translation_vox=1.0, elastic_vox=0.8
     )
     mask_error: SpatialRange = SpatialRange(
-        rotation_deg=0.0, log_scale=0.04, translation_vox=0.5, elastic_vox=1.0, elastic_nodes=6
+        rotation_deg=0.0, log_scale=0.06, translation_vox=1.0, elastic_vox=1.5, elastic_nodes=6
     )
+    validation_draws: int = 2
     intensity: IntensityRange = IntensityRange(probability=0.3, noise=0.02)
 
 
@@ -106,7 +108,7 @@ def draft_card(settings: RegistrationSettings) -> ModelCard:
         architecture={},
         preprocessing=settings.preprocessing,
         grid_vox=settings.grid_vox,
-        settings={"intensity_floor": settings.intensity_floor},
+        settings=region_settings(settings),
         training_data=(),
         figures=(),
         licence="",
@@ -115,16 +117,20 @@ def draft_card(settings: RegistrationSettings) -> ModelCard:
     )
 
 
+def region_settings(settings: RegistrationSettings) -> dict[str, float]:
+    """What a card says of how the network is shown the gland."""
+    shown = {"intensity_floor": settings.intensity_floor}
+    return shown if settings.context == 0 else {**shown, "context": settings.context}
+
+
 def prepare_sample(case: LoadedCase, settings: RegistrationSettings) -> RegistrationSample:
     """Bring one case on to the network's grid, rigidly aligned by its reference masks as in the pipeline."""
     card = draft_card(settings)
     initial = gland_initial(case.mr_gland, case.trus_gland)
     alignment = align_rigid(case.mr_gland, case.trus_gland, initial).transform
     grid, _ = region_grid(case.trus_gland, card)
-    everywhere_mr, everywhere_trus = Grid.of(case.mr).blank() + 1, Grid.of(case.trus).blank() + 1
-    no_floor = ModelCard(**{**card.__dict__, "settings": {}})
-    moving = masked_region(case.mr, everywhere_mr, grid, alignment, no_floor)
-    fixed = masked_region(case.trus, everywhere_trus, grid, None, no_floor)
+    moving = scaled_image(case.mr, grid, alignment, card)
+    fixed = scaled_image(case.trus, grid, None, card)
     structures = len(case.mr_labels) if case.truth is None else 1
     return RegistrationSample(
         case.name,
@@ -197,31 +203,35 @@ class RegistrationTask:
         source = self._sources[0 if first else int(rng.integers(1, len(self._sources)))]
         samples = samples_at(source, self.step)
         sample = augment(samples[int(rng.integers(len(samples)))], rng, self.settings)
-        # The network is shown masks as a segmenter draws them and judged by the true ones.
-        drawn = replace(
-            sample,
-            moving_labels=self._misdrawn(sample.moving_labels[:, :1], rng),
-            fixed_labels=self._misdrawn(sample.fixed_labels[:, :1], rng),
+        sample, regions = self._as_segmented(sample, rng)
+        return region_matching_loss(sample, forward(*regions), self.settings.loss)
+
+    def _as_segmented(
+        self, sample: RegistrationSample, rng: np.random.Generator
+    ) -> tuple[RegistrationSample, tuple[torch.Tensor, torch.Tensor]]:
+        """The network is shown masks as a segmenter draws them and judged by the true ones."""
+        fixed_gland = misdraw(sample.fixed_labels[:, :1], rng, self.settings.mask_error)
+        moving_gland = misdraw(sample.moving_labels[:, :1], rng, self.settings.mask_error)
+        sample, moving_gland = aligned_by_masks(sample, moving_gland, fixed_gland)
+        return sample, self._regions(sample, moving_gland, fixed_gland)
+
+    def _regions(
+        self, sample: RegistrationSample, moving_gland: torch.Tensor, fixed_gland: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        shown = {"floor": self.settings.intensity_floor, "context": self.settings.context}
+        return (
+            show_gland(sample.moving_image, moving_gland, **shown),
+            show_gland(sample.fixed_image, fixed_gland, **shown),
         )
-        displacement = forward(*self._regions(drawn))
-        return region_matching_loss(sample, displacement, self.settings.loss)
-
-    def _misdrawn(self, gland: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        return warp(gland, random_displacement(rng, self.settings.mask_error, self.settings.grid_vox[::-1]))
-
-    def _regions(self, sample: RegistrationSample) -> tuple[torch.Tensor, torch.Tensor]:
-        floor = self.settings.intensity_floor
-        moving = (sample.moving_image * (1 - floor) + floor) * sample.moving_labels[:, :1]
-        fixed = (sample.fixed_image * (1 - floor) + floor) * sample.fixed_labels[:, :1]
-        return moving, fixed
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """Reference masks, rigidly aligned: landmark error (or true error) decides, overlap is reported."""
+        """Misdrawn masks, the same every time: landmark or true error decides, overlap is reported."""
         rows = []
-        for sample in self._validation:
-            with torch.inference_mode():
-                displacement = network(*self._regions(sample))
-            rows.append(_figures(sample, displacement))
+        for index, sample in enumerate(self._validation):
+            for draw in range(self.settings.validation_draws):
+                shown, regions = self._as_segmented(sample, np.random.default_rng([index, draw]))
+                with torch.inference_mode():
+                    rows.append(_figures(shown, network(*regions)))
         means = {key: _mean([row[key] for row in rows]) for key in rows[0]}
         known = {key: value for key, value in means.items() if np.isfinite(value)}
         errors = [known[key] for key in ("tre_rms_mm", "dense_mm") if key in known]
@@ -256,6 +266,30 @@ def augment(
         truth,
         change,
     )
+
+
+def misdraw(gland: torch.Tensor, rng: np.random.Generator, error: SpatialRange) -> torch.Tensor:
+    """A gland (1, 1, K, J, I) as a segmenter might have drawn it."""
+    size = (gland.shape[2], gland.shape[3], gland.shape[4])
+    return warp(gland, random_displacement(rng, error, size))
+
+
+def aligned_by_masks(
+    sample: RegistrationSample, moving_gland: torch.Tensor, fixed_gland: torch.Tensor
+) -> tuple[RegistrationSample, torch.Tensor]:
+    """The pair after its moving side was shifted until the centroids of the drawn masks agree.
+
+    That is where the rigid alignment leaves a pair: what a mask has wrong moves the image, and a network that
+    never saw this would take two outlines that lie upon each other for two glands that do.
+    """
+    apart = _centroid(moving_gland[0, 0].numpy()) - _centroid(fixed_gland[0, 0].numpy())
+    shift = (
+        torch.from_numpy(apart.astype(np.float32)).view(1, 3, 1, 1, 1).expand(-1, -1, *fixed_gland.shape[2:])
+    )
+    moved = warp(torch.cat([sample.moving_image, sample.moving_labels, moving_gland], dim=1), shift)
+    change = shift if sample.change_vox is None else shift + warp(sample.change_vox, shift)
+    shifted = replace(sample, moving_image=moved[:, :1], moving_labels=moved[:, 1:-1], change_vox=change)
+    return shifted, moved[:, -1:]
 
 
 def region_matching_loss(

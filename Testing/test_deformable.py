@@ -128,6 +128,22 @@ def test_the_regions_are_zero_outside_and_keep_a_floor_inside(tmp_path: Path) ->
         assert values.max() <= 1
 
 
+def test_a_model_with_context_sees_beyond_the_gland_and_still_tells_it_apart(tmp_path: Path) -> None:
+    trus, gland = trus_case("RIP")
+    shown = {"intensity_floor": 0.5, "context": 1.0}
+    card = model(Shift(SHIFT_VOX), tmp_path, settings=shown).card
+    regions = regions_of_interest(trus, trus, gland, gland, IDENTITY, card)
+    values, inside = array(regions.fixed), array(regions.fixed_gland)
+    assert values[inside == 1].min() >= 0.5
+    beyond = values[inside == 0]
+    assert beyond.max() <= 0.5
+    assert beyond.std() > 0.05, "the image is seen there"
+    half = model(Shift(SHIFT_VOX), tmp_path, settings={**shown, "context": 0.5}).card
+    dimmed = array(regions_of_interest(trus, trus, gland, gland, IDENTITY, half).fixed)
+    np.testing.assert_allclose(dimmed[inside == 0], 0.5 * beyond, atol=1e-6)
+    np.testing.assert_allclose(dimmed[inside == 1], values[inside == 1], atol=1e-6)
+
+
 def test_the_moving_region_is_seen_through_the_rigid_transform(tmp_path: Path) -> None:
     trus, gland = trus_case("LPS")
     rigid = sitk.Euler3DTransform(CENTRE_MM, 0.3, -0.2, 0.4, (30.0, 20.0, -10.0))

@@ -20,6 +20,7 @@ from MRTRUSTraining.registration_training import (
     RegistrationSample,
     RegistrationSettings,
     RegistrationTask,
+    aligned_by_masks,
     augment,
     dense_error_mm,
     draft_card,
@@ -31,6 +32,7 @@ from MRTRUSTraining.simulation.sampling import sample_case
 
 # A smaller grid than the bundled network's, for speed; it holds the gland.
 SETTINGS = RegistrationSettings(grid_vox=(52, 40, 40))
+NOTHING = SpatialRange(0, 0, 0, 0, 0)
 # The square root in the error is kept away from zero by 0.001 voxel.
 FLOOR_MM = 0.002
 
@@ -139,8 +141,7 @@ def test_after_augmentation_the_field_without_error_still_joins_the_glands(
 
 
 def test_a_pair_without_truth_is_misaligned_by_its_own_range(sample: RegistrationSample) -> None:
-    nothing = SpatialRange(0, 0, 0, 0, 0)
-    still = replace(SETTINGS, shared=nothing, misalignment=nothing)
+    still = replace(SETTINGS, shared=NOTHING, misalignment=NOTHING)
     real, simulated = (
         augment(each, np.random.default_rng(3), still) for each in (replace(sample, truth_vox=None), sample)
     )
@@ -198,11 +199,13 @@ def test_the_error_has_a_gradient_that_leads_to_the_truth(sample: RegistrationSa
 
 
 def test_validation_is_decided_by_the_true_error_where_it_is_known(sample: RegistrationSample) -> None:
-    task = RegistrationTask(SETTINGS, [[sample]], [sample])
-    figures = task.validate(Shift((0.0, 0.0, 0.0)))
-    error = float(dense_error_mm(sample, torch.zeros_like(truth_of(sample))))
-    assert figures["dense_mm"] == pytest.approx(error)
-    assert figures["score"] == pytest.approx(-error)
+    exact = replace(SETTINGS, mask_error=NOTHING, validation_draws=1)
+    glands = sample.moving_labels[:, :1], sample.fixed_labels[:, :1]
+    shown, _ = aligned_by_masks(replace(sample, change_vox=torch.zeros_like(truth_of(sample))), *glands)
+    error = float(dense_error_mm(shown, torch.zeros_like(truth_of(sample))))
+    figures = RegistrationTask(exact, [[sample]], [sample]).validate(Shift((0.0, 0.0, 0.0)))
+    assert figures["dense_mm"] == pytest.approx(error, abs=1e-3)
+    assert figures["score"] == pytest.approx(-error, abs=1e-3)
     assert "tre_rms_mm" not in figures
     # With a pair whose landmarks are known beside it, both kinds of error count alike.
     gland = sample.fixed_labels
@@ -213,9 +216,34 @@ def test_validation_is_decided_by_the_true_error_where_it_is_known(sample: Regis
         moving_labels=torch.cat([gland, off], dim=1),
         fixed_labels=torch.cat([gland, gland], dim=1),
     )
-    mixed = RegistrationTask(SETTINGS, [[sample]], [sample, real]).validate(Shift((0.0, 0.0, 0.0)))
+    mixed = RegistrationTask(exact, [[sample]], [sample, real]).validate(Shift((0.0, 0.0, 0.0)))
     assert mixed["tre_rms_mm"] == pytest.approx(3.0, abs=0.05)
     assert mixed["score"] == pytest.approx(-(error + 3.0) / 2, abs=0.05)
+
+
+def test_a_wrong_mask_moves_the_image_as_the_rigid_alignment_would(sample: RegistrationSample) -> None:
+    """The moving mask sits 2 voxels too far to the left: aligning it takes the image along."""
+    start, _ = aligned_by_masks(
+        replace(sample, change_vox=torch.zeros_like(truth_of(sample))),
+        sample.moving_labels[:, :1],
+        sample.fixed_labels[:, :1],
+    )
+    wrong = start.moving_labels[:, :1].roll(2, dims=-1)
+    moved, mask = aligned_by_masks(start, wrong, start.fixed_labels[:, :1])
+    torch.testing.assert_close(moved.moving_image[..., :-2], start.moving_image[..., 2:], atol=1e-2, rtol=0)
+    assert dice(mask, start.moving_labels) > 0.99
+    # The truth knows of the shift: the field that was right before is now 2 voxels short.
+    field = solved(start)
+    assert float(dense_error_mm(start, field)) < 0.02
+    assert float(dense_error_mm(moved, field)) == pytest.approx(2 * sample.voxel_mm, abs=0.05)
+
+
+def test_validation_is_the_same_every_time_and_suffers_from_wrong_masks(sample: RegistrationSample) -> None:
+    task = RegistrationTask(SETTINGS, [[sample]], [sample])
+    still = Shift((0.0, 0.0, 0.0))
+    assert task.validate(still) == task.validate(still)
+    exact = RegistrationTask(replace(SETTINGS, mask_error=NOTHING), [[sample]], [sample]).validate(still)
+    assert task.validate(still)["dsc"] < exact["dsc"] - 0.005
 
 
 # --- prepared samples on disk ----------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def deform_with_network(
         raise RegistrationError(f"The model {model.card.name} gave a field with undefined values.")
     reporter.report(_STAGE, 0.7, "Checking the field")
     field_mm = displacement_mm(displacement_vox, regions.grid)
-    transform, warnings = finish_field(field_mm, regions.grid, fade_vox=_margin_vox(regions.fixed))
+    transform, warnings = finish_field(field_mm, regions.grid, fade_vox=_margin_vox(regions.fixed_gland))
     if regions.clipped:
         warnings += (
             QualityWarning(

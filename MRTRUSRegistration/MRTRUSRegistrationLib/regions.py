@@ -1,11 +1,13 @@
 """Regions of interest: what the deformable network sees (paper A, section 2.1, step 2).
 
-Both images are masked by their gland and sampled on one grid around the TRUS gland.
+Both images are masked by their gland and sampled on one grid around the TRUS gland. A model whose card sets
+`context` also sees what surrounds the gland, so that it need not believe an outline that is wrong.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -16,13 +18,14 @@ from .models import ModelCard, rescale_intensity
 
 @dataclass(frozen=True)
 class RegionsOfInterest:
-    """Moving (MR) and fixed (TRUS) regions on the same grid, float32, zero outside the glands.
+    """Moving (MR) and fixed (TRUS) regions and the TRUS gland (0…1) on the same grid, float32.
 
     `clipped` says that the TRUS gland does not fit into the grid.
     """
 
     moving: sitk.Image
     fixed: sitk.Image
+    fixed_gland: sitk.Image
     grid: Grid
     clipped: bool
 
@@ -44,20 +47,35 @@ def region_grid(trus_gland: sitk.Image, card: ModelCard, axes: str = "") -> tupl
     return grid, bool(np.any(high - low > extent))
 
 
-def masked_region(
+def show_gland(image: Any, gland: Any, *, floor: float, context: float) -> Any:
+    """An image (0…1) in which its gland (0…1) stands out; both are SimpleITK images or both tensors.
+
+    Inside the gland intensities are mapped to `floor`…1, so that a dark gland still differs from what is
+    outside; outside they are mapped to 0…(1 − floor) times `context`. The paper's masking is context 0.
+    """
+    return image * (1 - floor) * (gland * (1 - context) + context) + gland * floor
+
+
+def region(
     image: sitk.Image, gland: sitk.Image, grid: Grid, transform: sitk.Transform | None, card: ModelCard
 ) -> sitk.Image:
-    """The image multiplied by its gland, on the grid.
+    """The image with its gland (0…1, on the grid) shown as the card's `intensity_floor` and `context` say."""
+    return show_gland(
+        scaled_image(image, grid, transform, card),
+        gland,
+        floor=float(card.settings.get("intensity_floor", 0.0)),
+        context=float(card.settings.get("context", 0.0)),
+    )
 
-    Intensities are mapped to `intensity_floor`…1 inside the gland, so that a dark gland still differs from
-    the zero outside it.
-    """
-    floor = float(card.settings.get("intensity_floor", 0.0))
+
+def scaled_image(
+    image: sitk.Image, grid: Grid, transform: sitk.Transform | None, card: ModelCard
+) -> sitk.Image:
+    """The whole image in 0…1, smoothed as the card says, on the grid; zero beyond the image."""
     scaled = rescale_intensity(image, card.preprocessing.percentiles)
     if card.preprocessing.smoothing_mm > 0:
         scaled = sitk.SmoothingRecursiveGaussian(scaled, card.preprocessing.smoothing_mm)
-    inside = resample(sitk.Cast(gland, sitk.sitkFloat32), grid, transform)
-    return (resample(scaled, grid, transform) * (1 - floor) + floor) * inside
+    return resample(scaled, grid, transform)
 
 
 def regions_of_interest(
@@ -72,6 +90,8 @@ def regions_of_interest(
 ) -> RegionsOfInterest:
     """Both regions of interest; `rigid` maps TRUS points to MR points, `axes` as in `region_grid`."""
     grid, clipped = region_grid(trus_gland, card, axes)
-    moving = masked_region(mr, mr_gland, grid, rigid, card)
-    fixed = masked_region(trus, trus_gland, grid, None, card)
-    return RegionsOfInterest(moving, fixed, grid, clipped)
+    moving_gland = resample(sitk.Cast(mr_gland, sitk.sitkFloat32), grid, rigid)
+    fixed_gland = resample(sitk.Cast(trus_gland, sitk.sitkFloat32), grid, None)
+    moving = region(mr, moving_gland, grid, rigid, card)
+    fixed = region(trus, fixed_gland, grid, None, card)
+    return RegionsOfInterest(moving, fixed, fixed_gland, grid, clipped)
