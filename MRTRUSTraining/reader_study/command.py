@@ -1,0 +1,97 @@
+"""The commands `mrtrus-train reader-study`, `reader-form` and `made-up-study`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.outputs import SYSTEM_FILES, staging_folder
+
+from .delong import IntervalKind
+from .study import read_study
+
+
+def reader_study(
+    scores: Annotated[
+        list[Path], typer.Argument(help="CSV files: the readers' scores, and the references of the cases.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for report.html, tables and figures.")],
+    interval: Annotated[
+        str, typer.Option(help="Interval of the area under the curve: wald or logit.")
+    ] = "wald",
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap bands around the ROC curves.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
+) -> None:
+    """Analyse a reader study: accuracy, agreement, confidence, side of the lesion, Gleason."""
+    from .report import FILES, Settings, analyse, write_results
+
+    if interval not in ("wald", "logit"):
+        raise InputError(f"The interval {interval!r} is not known; use wald or logit.")
+    _check_folder(output, FILES if overwrite else (), "--overwrite replaces earlier results")
+    results = analyse(read_study(scores), Settings(cast(IntervalKind, interval), seed))
+    with staging_folder(output) as folder:
+        write_results(results, folder)
+    for caution in results.cautions:
+        print(f"Caution: {caution}")
+    print(output / "report.html")
+
+
+def reader_form(
+    cases: Annotated[Path, typer.Argument(help="Text or CSV file with the name of one case a line.")],
+    output: Annotated[Path, typer.Option(help="A new or empty folder for the forms.")],
+    readers: Annotated[str, typer.Option(help="Readers, by commas.")] = "junior,senior",
+    conditions: Annotated[str, typer.Option(help="Conditions, by commas.")] = "original,registered",
+    side_only: Annotated[
+        str, typer.Option(help="Conditions, by commas, in which only the side of the lesion is asked for.")
+    ] = "trus",
+    seed: Annotated[int, typer.Option(help="Seed of the order of the cases, drawn anew for each form.")] = 0,
+) -> None:
+    """Write the readers' forms: a page that works offline and an empty CSV for each reader and condition."""
+    from .form import Plan, read_cases, write_forms
+
+    plan = Plan(read_cases(cases), _names(readers), _names(conditions), _names(side_only), seed)
+    _check_folder(output, (), "forms are never replaced, because answers may be in them")
+    with staging_folder(output) as folder:
+        names = write_forms(plan, folder)
+    print("\n".join(str(output / name) for name in names))
+
+
+def made_up_study(
+    output: Annotated[Path, typer.Option(help="CSV file to write.")],
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 2025,
+) -> None:
+    """Write the scores of a study that never took place, to try the analysis on."""
+    from MRTRUSRegistrationLib.outputs import write_text_atomically
+
+    from .made_up import made_up_csv
+
+    if output.exists():
+        raise InputError(f"{output} is there already; give another name.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(made_up_csv(seed), output)
+    print(output)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _check_folder(folder: Path, own: tuple[str, ...], hint: str) -> None:
+    """`InputError` unless the folder is new or empty, or holds earlier results (`own`) and nothing else."""
+    target = folder.resolve()
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise InputError(f"The output {folder} is a file; give a folder.")
+    if Path.cwd().is_relative_to(target):
+        raise InputError(
+            f"The output folder {folder} is the current folder or holds it; give a folder inside it."
+        )
+    foreign = sorted({path.name for path in target.iterdir()}.difference(SYSTEM_FILES, own))
+    if foreign:
+        raise InputError(
+            f"The output folder {folder} holds other files ({foreign[0]}); give an empty or new one ({hint})."
+        )

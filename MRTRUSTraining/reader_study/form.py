@@ -1,0 +1,111 @@
+"""The readers' forms: one page and one empty CSV for each reader and condition."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.page_template import page_template
+
+from .criteria import CONFIDENCE_ANCHORS, SCORE_MEANINGS, SIDE_LABELS, SOURCE, T2_CRITERIA, ZONES
+from .study import KEYS, REFERENCES
+
+FORM_COLUMNS = (*KEYS, "zone", "t2_score", "confidence", "laterality", "note")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who reads what. `side_only` are conditions that ask for the side of the lesion alone.
+
+    Each form has the cases in its own order, drawn from `seed`, so that none profits from practice.
+    """
+
+    cases: tuple[str, ...]
+    readers: tuple[str, ...]
+    conditions: tuple[str, ...]
+    side_only: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.readers or not self.conditions:
+            raise InputError("Give at least one reader and one condition.")
+        for name in (*self.readers, *self.conditions):
+            if not re.fullmatch(r"[\w-]+", name):
+                raise InputError(
+                    f"The name {name!r} cannot be part of a file name; use letters, digits, - and _."
+                )
+
+    def order(self, reader: str, condition: str) -> list[str]:
+        cases = list(self.cases)
+        random.Random(f"{self.seed} {reader} {condition}").shuffle(cases)
+        return cases
+
+
+def read_cases(path: Path) -> tuple[str, ...]:
+    """The first cell of every line; a header `case`, blank lines and comments (#) are left out."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text; give a file with one case a line.") from error
+    cells = [re.split(r"[,;\t]", line)[0].strip().strip('"') for line in text.splitlines()]
+    names = [cell for cell in cells if cell and not cell.startswith("#")]
+    names = names[1:] if names and names[0].lower() == "case" else names
+    if not names:
+        raise InputError(f"{path} names no cases; write one a line.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{path} names the case {twice[0]} twice; remove one.")
+    return tuple(names)
+
+
+def write_forms(plan: Plan, folder: Path) -> list[str]:
+    """Write every form, and reference.csv for whoever knows the truth; returns the names of the files."""
+    files = {"reference.csv": _csv(("case", *REFERENCES), [(case,) for case in plan.cases])}
+    for reader in plan.readers:
+        for condition in plan.conditions:
+            order = plan.order(reader, condition)
+            rows = [(case, reader, condition) for case in order]
+            files[f"scores_{reader}_{condition}.csv"] = _csv(FORM_COLUMNS, rows)
+            files[f"form_{reader}_{condition}.html"] = form_html(plan, reader, condition)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return sorted(files)
+
+
+def _csv(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows((*row, *[""] * (len(columns) - len(row))) for row in rows)
+    return stream.getvalue()
+
+
+def form_html(plan: Plan, reader: str, condition: str) -> str:
+    """A page that shows one case at a time, keeps answers in the browser and hands them out as CSV."""
+    return page_template("form.html.j2", Path(__file__).parent).render(
+        reader=reader,
+        condition=condition,
+        source=SOURCE,
+        with_scores=condition not in plan.side_only,
+        zones=ZONES,
+        score_meanings=SCORE_MEANINGS,
+        confidence_anchors=CONFIDENCE_ANCHORS,
+        side_labels=SIDE_LABELS,
+        data={
+            "reader": reader,
+            "condition": condition,
+            "seed": plan.seed,
+            "cases": plan.order(reader, condition),
+            "criteria": T2_CRITERIA,
+            "columns": FORM_COLUMNS,
+            "needed": ["t2_score", "confidence", "laterality"]
+            if condition not in plan.side_only
+            else ["laterality"],
+        },
+    )

@@ -1,0 +1,477 @@
+"""The reader study from its CSV files to its tables, report and forms."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+from MRTRUSRegistrationLib.cli_support import run_app
+from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSTraining import reader_study as package
+from MRTRUSTraining.reader_study.command import made_up_study, reader_form, reader_study
+from MRTRUSTraining.reader_study.form import Plan, form_html, read_cases, write_forms
+from MRTRUSTraining.reader_study.made_up import CASES, made_up_csv
+from MRTRUSTraining.reader_study.report import FILES, Results, Settings, analyse, pictures, report_html
+from MRTRUSTraining.reader_study.study import Reading, Reference, Sitting, Study, read_study
+from MRTRUSTraining.reader_study.table import Column, Table, p_text
+
+SHIPPED = Path(package.__file__).with_name("made_up_study.csv")
+HEADER = "case,reader,condition,t2_score,confidence,laterality,reference_pirads,biopsy_laterality,gleason\n"
+
+
+def write(folder: Path, text: str, name: str = "scores.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def command(function: Callable[..., None], *arguments: object) -> int:
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    return run_app(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def made_up() -> Results:
+    return analyse(read_study([SHIPPED]))
+
+
+# ---- reading
+
+
+def test_reads_what_is_written(tmp_path: Path) -> None:
+    text = (
+        HEADER
+        + "P1,a,original,4,6,Left,5,left,3+4\nP1,a,registered,5.0,,bilateral,,,\nP2,a,trus,,,none,2,,\n"
+    )
+    study = read_study([write(tmp_path, text)])
+    assert study.readings == (
+        Reading("P1", Sitting("a", "original"), 4, 6, "left"),
+        Reading("P1", Sitting("a", "registered"), 5, None, "bilateral"),
+        Reading("P2", Sitting("a", "trus"), None, None, "none"),
+    )
+    assert study.references == {"P1": Reference(5, "left", "3+4"), "P2": Reference(2)}
+    assert [study.reference(case).positive for case in ("P1", "P2", "P3")] == [True, False, None]
+    assert [study.reference(case).grade_group for case in ("P1", "P2")] == [2, None]
+    assert study.sittings("confidence") == (Sitting("a", "original"),)
+    assert study.reader_pairs("t2_score") == [(Sitting("a", "original"), Sitting("a", "registered"))]
+
+
+def test_spreadsheet_dialects_read_alike(tmp_path: Path) -> None:
+    text = HEADER + "P1,a,original,4,6,left,5,left,3+4\n"
+    plain = read_study([write(tmp_path, text)])
+    for name, changed in {
+        "semicolons.csv": text.replace(",", ";"),
+        "tabs.csv": text.replace(",", "\t"),
+        "mark.csv": "\ufeff" + text.replace("\n", "\r\n"),
+        "blank.csv": "\n" + text + ",,,,,,,,\n\n",
+        "upper.csv": text.replace("case,reader", "Case, Reader"),
+    }.items():
+        assert read_study([write(tmp_path, changed, name)]) == plain, name
+
+
+def test_comments_are_kept_and_mark_a_made_up_study(tmp_path: Path) -> None:
+    body = HEADER + "P1,a,original,4,6,left,5,left,3+4\n"
+    study = read_study([write(tmp_path, '# one, two\n"# a made-up study, really",,,\n' + body)])
+    assert study.comments == ("one, two", "a made-up study, really")
+    assert study.made_up
+    assert not read_study([write(tmp_path, "# real\n" + body)]).made_up
+
+
+def test_references_may_stand_in_their_own_file(tmp_path: Path) -> None:
+    scores = write(tmp_path, "case,reader,condition,t2_score\nP1,a,original,4\nP2,a,original,2\n")
+    truth = write(tmp_path, "case,reference_pirads,gleason\nP2,3,benign\nP1,5,4+5\nP9,2,\n", "truth.csv")
+    for order in ([scores, truth], [truth, scores]):
+        study = read_study(order)
+        assert study.cases == ("P1", "P2")
+        assert study.reference("P1") == Reference(5, None, "4+5")
+        assert study.reference("P2").grade_group == 0
+
+
+ROW = "P1,a,original,4,6,left,5,left,3+4\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            HEADER + ROW + "P2,a,original,6,6,left,5,left,3+4\n",
+            r"row 3, column t2_score: '6' is not .* 1 to 5",
+        ),
+        (
+            "# note\n\n" + HEADER + ROW.replace(",6,", ",6.5,"),
+            r"row 4, column confidence: '6.5' is not .* 1 to 7",
+        ),
+        (
+            HEADER + ROW.replace("left,5", "links,5"),
+            r"row 2, column laterality: 'links' is none of left, right",
+        ),
+        (HEADER + ROW.replace(",5,", ",0,"), r"column reference_pirads: '0' is not a whole number"),
+        (HEADER + ROW.replace("3+4", "2+2"), r"column gleason: '2\+2' is none of"),
+        (
+            HEADER + ROW.replace("3+4", "benign"),
+            r"column gleason: benign and biopsy_laterality left of case P1",
+        ),
+        (HEADER + ROW.replace("P1", ""), r"row 2, column case: the cell is empty"),
+        (HEADER + ROW.replace(",a,", ", ,"), r"row 2, column reader: the cell is empty"),
+        (HEADER + ROW + ROW, r"row 3, column case: case P1 \(a, original\) stands already in row 2"),
+        (
+            HEADER + ROW + ROW.replace("original", "x").replace(",5,", ",2,"),
+            r"row 3, .*: 2 contradicts 5 in an",
+        ),
+        (HEADER.replace("t2_score", "t2"), r"the column 't2' is not known; the columns are case"),
+        (HEADER.replace("confidence", "t2_score"), r"the column 't2_score' stands twice"),
+        (HEADER.replace("condition,", ""), r"the column condition is missing"),
+        ("case,reader,condition,gleason\nP1,a,b,\n", r"no column t2_score, confidence, laterality"),
+        (HEADER + "P1,a,original,4,6,left,5,left,3+4,extra\n", r"row 2 has 10 cells where the header has 9"),
+        (HEADER, r"no readings"),
+        ("case,gleason\nP1,3+4\n", r"no readings"),
+        (HEADER + "P1,a,original,,,,5,,\n", r"every reading is empty"),
+        ("", r"the column case is missing"),
+        (HEADER + '"P1,a\n', r"cannot be read as CSV"),
+    ],
+)
+def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError, match=message) as caught:
+        read_study([path])
+    assert "scores.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.csv cannot be read \(No such file"):
+        read_study([tmp_path / "none.csv"])
+    (tmp_path / "scores.xlsx").write_bytes(b"PK\x03\x04\xff\xfe")
+    with pytest.raises(InputError, match=r"scores\.xlsx is not a UTF-8 text file; save"):
+        read_study([tmp_path / "scores.xlsx"])
+
+
+# ---- tables
+
+
+def small_study() -> Study:
+    """Six cases, one reader; PI-RADS 2, 3, 3, 4, 5, 5; registered finds one more than original."""
+    pirads = (2, 3, 3, 4, 5, 5)
+    sides = ("none", "none", "left", "left", "right", "bilateral")
+    scores = {"original": (1, 4, 2, 3, 4, 5), "registered": (2, 3, 2, 4, 4, 5)}
+    confidence = {"original": (3, 3, 3, 3, 3, 3), "registered": (4, 4, 5, 3, 2, 4)}
+    named = {
+        "original": ("left", "none", "left", "right", "right", "left"),
+        "registered": ("none", "none", "left", "left", "left", "bilateral"),
+    }
+    readings = [
+        Reading(f"P{n}", Sitting("a", c), scores[c][n], confidence[c][n], named[c][n])
+        for c in scores
+        for n in range(6)
+    ]
+    references = {
+        f"P{n}": Reference(pirads[n], sides[n], "benign" if sides[n] == "none" else "3+4") for n in range(6)
+    }
+    return Study(tuple(readings), references)
+
+
+def rows(results: Results, name: str) -> list[dict[str, object]]:
+    return [dict(row) for row in table_of(results, name).rows]
+
+
+def table_of(results: Results, name: str) -> Table:
+    (table,) = [table for table in results.tables if table.name == name]
+    return table
+
+
+def test_tables_of_a_study_counted_by_hand() -> None:
+    results = analyse(small_study())
+    original, registered = rows(results, "auc")
+    # Positives 3, 4, 5 against negatives 1, 4, 2: won 2, 2.5 and 3 of 3.
+    assert original["auc"] == pytest.approx(7.5 / 9)
+    assert registered["auc"] == 1.0
+    (change,) = rows(results, "auc_comparison")
+    assert change["difference"] == pytest.approx(1.5 / 9)
+    cut = rows(results, "cut_off")[0]
+    assert [cut["sensitivity"], cut["specificity"], cut["accuracy"]] == pytest.approx([2 / 3, 2 / 3, 4 / 6])
+    kappas = {(row["first_condition"], row["second"]): row["kappa"] for row in rows(results, "kappa")}
+    assert kappas["original", "reference"] == pytest.approx(1 / 3)
+    assert kappas["registered", "reference"] == 1.0
+    assert kappas["original", "a, registered"] == pytest.approx(1 / 3)
+    (confidence,) = rows(results, "confidence_change")
+    assert (confidence["risen"], confidence["equal"], confidence["fallen"]) == (4, 1, 1)
+    assert confidence["second_mean"] == pytest.approx(22 / 6)
+
+
+def test_side_and_gleason_counted_by_hand() -> None:
+    results = analyse(small_study())
+    original, registered = rows(results, "laterality")
+    assert [original[f"{s}_hits"] for s in ("left", "right", "bilateral", "all")] == [1, 1, 0, 2]
+    assert [registered[f"{s}_hits"] for s in ("left", "right", "bilateral", "all")] == [2, 0, 1, 3]
+    assert original["all_cases"] == 4  # biopsies without cancer have no side
+    overall = rows(results, "laterality_change")[-1]
+    assert (overall["side"], overall["gained"], overall["lost"], overall["p"]) == ("all", 2, 1, 1.0)
+    reference = [row for row in rows(results, "gleason") if row["source"] == "reference, PI-RADS"]
+    assert [row["group_0"] for row in reference] == [0, 1, 1, 0, 0]
+    assert [row["group_2"] for row in reference] == [0, 0, 1, 1, 2]
+
+
+def test_distribution_counts_and_quartiles() -> None:
+    row = rows(analyse(small_study()), "t2_score_distribution")[0]
+    assert [row[f"rated_{level}"] for level in range(1, 6)] == [1, 1, 1, 2, 1]
+    scores = np.array([1, 4, 2, 3, 4, 5])
+    assert row["mean"] == pytest.approx(scores.mean())
+    assert row["sd"] == pytest.approx(scores.std(ddof=1))
+    assert [row["quartile_1"], row["median"], row["quartile_3"]] == [2.25, 3.5, 4.0]
+
+
+def test_missing_ratings_leave_the_comparison_to_the_cases_of_both() -> None:
+    study = small_study()
+    gone = [r for r in study.readings if (r.case, r.sitting.condition) != ("P1", "registered")]
+    results = analyse(Study(tuple(gone), study.references))
+    assert [row["positives"] for row in rows(results, "auc")] == [3, 3]
+    assert [row["negatives"] for row in rows(results, "auc")] == [3, 2]
+    (change,) = rows(results, "auc_comparison")
+    assert change["cases"] == 5
+    # Without P1, whose score of 4 was the one that cost the original reading.
+    assert change["difference"] == pytest.approx(0.0)
+    assert any("up to 1 case" in caution for caution in results.cautions)
+
+
+def test_a_study_of_sides_alone_has_no_other_section() -> None:
+    study = small_study()
+    readings = tuple(Reading(r.case, r.sitting, laterality=r.laterality) for r in study.readings)
+    results = analyse(Study(readings, study.references))
+    assert {table.name for table in results.tables} >= {"laterality", "laterality_change", "gleason"}
+    assert not {"auc", "kappa", "confidence_change"} & {table.name for table in results.tables}
+    assert pictures(results) == {}
+
+
+def test_without_references_there_is_no_accuracy_but_agreement() -> None:
+    results = analyse(Study(small_study().readings, {}))
+    assert list(pictures(results)) == ["confidence.svg", "confidence.png"]
+    assert any("No case has a reference PI-RADS" in caution for caution in results.cautions)
+    assert [line[2] for line in table_of(results, "auc").lines()] == ["–", "–"]
+    assert [row["cases"] for row in rows(results, "kappa")] == [0, 0, 6]
+
+
+def test_interval_option_changes_the_interval_alone(made_up: Results) -> None:
+    logit = analyse(made_up.study, Settings(interval="logit"))
+    for plain, other in zip(rows(made_up, "auc"), rows(logit, "auc"), strict=True):
+        assert plain["auc"] == other["auc"]
+        assert plain["low"] != other["low"]
+
+
+def test_cautions(made_up: Results) -> None:
+    assert any(text.startswith("Few cases: 22 positive and 18 negative") for text in made_up.cautions)
+    many = Study(
+        tuple(Reading(str(n), Sitting(r, "x"), 1 + n % 5) for n in range(80) for r in "ab"),
+        {str(n): Reference(2 + 2 * (n % 2)) for n in range(80)},
+    )
+    assert not any(text.startswith("Few cases") for text in analyse(many).cautions)
+    alone = analyse(small_study()).cautions
+    assert any(text.startswith("There is one reader") for text in alone)
+    assert any("part the classes entirely" in text for text in alone)
+
+
+def test_table_is_shown_rounded_and_written_whole() -> None:
+    table = Table(
+        "x",
+        "X",
+        (Column("Value", "{value:.2f}"), Column("p", "{p:p}"), Column("Share", "{share:percent}")),
+        (
+            {"value": -1 / 3, "p": 0.00042, "share": 8 / 13},
+            {"value": float("nan"), "p": 0.5, "share": 1.0},
+        ),
+    )
+    assert table.lines() == [["−0.33", "<.001", "61.5"], ["–", ".500", "100.0"]]
+    read = list(csv.DictReader(io.StringIO(table.csv())))
+    assert float(read[0]["value"]) == -1 / 3
+    assert read[1]["value"] == ""
+    assert table.csv(notice="made up").startswith("# made up\nvalue,p,share\n")
+    assert [p_text(p) for p in (0.0009, 0.001, 0.2239, 1.0)] == ["<.001", ".001", ".224", "1.000"]
+
+
+# ---- the made-up study and its report
+
+
+def test_shipped_study_is_what_the_command_makes(tmp_path: Path) -> None:
+    made = tmp_path / "made_up_study.csv"
+    assert command(made_up_study, "--output", made) == 0
+    assert made.read_bytes() == SHIPPED.read_bytes()
+    assert made_up_csv(1) != made_up_csv(2025)
+    assert command(made_up_study, "--output", made) == 2
+
+
+def test_shipped_study_is_marked_everywhere(made_up: Results) -> None:
+    study = made_up.study
+    assert SHIPPED.read_text(encoding="utf-8").startswith("# MADE-UP STUDY")
+    assert len(study.cases) == CASES
+    assert all(case.startswith("made-up-") for case in study.cases)
+    page = report_html(made_up, {})
+    assert page.count("Made-up data: no patient was examined") == 1
+    assert "made-up data" in page.split("</title>")[0]
+
+
+def test_command_writes_everything_and_the_same_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "study"
+    assert command(reader_study, SHIPPED, "--output", output) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(output / "report.html")
+    first = {path.name: path.read_bytes() for path in output.iterdir()}
+    assert sorted(first) == sorted(FILES)
+    assert first["roc.png"].startswith(b"\x89PNG")
+    assert first["auc.csv"].startswith(b"# Made-up data")
+    assert command(reader_study, SHIPPED, "--output", output, "--overwrite") == 0
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == first
+
+
+def test_command_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "study"
+    output.mkdir()
+    (output / "report.html").write_text("earlier")
+    assert command(reader_study, SHIPPED, "--output", output) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    (output / "thesis.txt").write_text("mine")
+    assert command(reader_study, SHIPPED, "--output", output, "--overwrite") == 2
+    assert "thesis.txt" in capsys.readouterr().err
+    assert (output / "report.html").read_text() == "earlier"
+    assert command(reader_study, SHIPPED, "--output", output, "--interval", "exact") == 2
+    faulty = write(tmp_path, HEADER + ROW.replace(",4,", ",9,"))
+    assert command(reader_study, faulty, "--output", tmp_path / "new") == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_report_needs_nothing_else_and_escapes(tmp_path: Path) -> None:
+    row = ROW.replace(",a,", ",<b>a,")
+    text = "# <script>x</script>\n" + HEADER + row + row.replace("P1", "P2").replace(",5,", ",2,")
+    results = analyse(read_study([write(tmp_path, text)]))
+    page = report_html(results, pictures(results))
+    assert page.count('src="data:image/svg+xml;base64,') == 2
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert "<script" not in page
+    assert "<b>a" not in page
+    assert "&lt;b&gt;a" in page
+
+
+def test_report_states_how_it_was_made(made_up: Results) -> None:
+    page = report_html(made_up, {})
+    for words in ("two-sided", "α = .05", "no correction for multiplicity", "not a medical device", "DeLong"):
+        assert words in page
+    count = sum(cell != "" for t in made_up.tables for cell in p_cells(t))
+    assert f"{count} p-values" in page
+
+
+def p_cells(table: Table) -> list[str]:
+    return [row.get("p", "") for row in csv.DictReader(io.StringIO(table.csv()))]
+
+
+# ---- the form
+
+
+class _Inputs(HTMLParser):
+    """The values of every named input of a page, by name."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.values: dict[str, list[str]] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag in ("input", "textarea"):
+            self.values.setdefault(str(given["name"]), []).append(given.get("value") or "")
+
+
+def form_data(page: str) -> dict[str, object]:
+    found = re.search(r"const data = (\{.*\});", page)
+    assert found
+    return dict(json.loads(found[1]))
+
+
+PLAN = Plan(tuple(f"P{n}" for n in range(12)), ("ann", "bob"), ("trus", "original"), ("trus",))
+
+
+def test_form_asks_what_the_analysis_reads() -> None:
+    page = form_html(PLAN, "ann", "original")
+    values = _Inputs(page).values
+    assert values["t2_score"] == list("12345")
+    assert values["confidence"] == list("1234567")
+    assert values["laterality"] == ["left", "right", "bilateral", "none"]
+    data = form_data(page)
+    assert {zone: list(levels) for zone, levels in data["criteria"].items()} == {  # type: ignore[attr-defined]
+        zone: list("12345") for zone in values["zone"]
+    }
+    assert "PI-RADS v2.1" in page
+    assert not re.findall(r'(?:src|href)="', page)
+
+
+def test_form_for_the_side_alone() -> None:
+    page = form_html(PLAN, "ann", "trus")
+    assert list(_Inputs(page).values) == ["laterality", "note"]
+    assert form_data(page)["needed"] == ["laterality"]
+
+
+def test_each_form_has_all_cases_in_its_own_order() -> None:
+    orders = [PLAN.order(reader, condition) for reader in PLAN.readers for condition in PLAN.conditions]
+    assert all(sorted(order) == sorted(PLAN.cases) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    assert PLAN.order("ann", "trus") == orders[0]
+
+
+def test_names_cannot_break_out_of_the_form() -> None:
+    page = form_html(Plan(("</script><i>",), ("a",), ("b",)), "a", "b")
+    assert page.count("</script>") == 1
+    assert form_data(page)["cases"] == ["</script><i>"]
+    with pytest.raises(InputError, match="'a/b' cannot be part of a file name"):
+        Plan(("P1",), ("a/b",), ("c",))
+    with pytest.raises(InputError, match="at least one reader"):
+        Plan(("P1",), (), ("c",))
+
+
+def test_filled_forms_are_read_together(tmp_path: Path) -> None:
+    names = write_forms(PLAN, tmp_path)
+    sheets = sorted(tmp_path.glob("scores_*.csv"))
+    assert len(sheets) == 4
+    assert len(names) == 9
+    with pytest.raises(InputError, match="every reading is empty"):
+        read_study([*sheets, tmp_path / "reference.csv"])
+    for sheet in sheets:
+        fill(sheet, t2_score="4" if "original" in sheet.name else "", laterality="left", note="a, b")
+    fill(tmp_path / "reference.csv", reference_pirads="5", biopsy_laterality="left", gleason="3+4")
+    study = read_study([*sheets, tmp_path / "reference.csv"])
+    assert len(study.readings) == 48
+    assert all(study.reference(case) == Reference(5, "left", "3+4") for case in PLAN.cases)
+    assert study.sittings("t2_score") == (Sitting("ann", "original"), Sitting("bob", "original"))
+
+
+def fill(path: Path, **cells: str) -> None:
+    lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(lines[0]))
+        writer.writeheader()
+        writer.writerows({**line, **cells} for line in lines)
+
+
+def test_form_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = write(tmp_path, "case,age\nP1,70\n# left out\nP2,66\n", "cases.csv")
+    output = tmp_path / "forms"
+    assert command(reader_form, cases, "--output", output, "--readers", "ann") == 0
+    assert "form_ann_registered.html" in capsys.readouterr().out
+    assert (output / "reference.csv").read_text().startswith("case,reference_pirads,")
+    # Answers may be in the folder.
+    assert command(reader_form, cases, "--output", output) == 2
+    assert "never replaced" in capsys.readouterr().err
+
+
+def test_list_of_cases(tmp_path: Path) -> None:
+    assert read_cases(write(tmp_path, "\ufeffP1\n\nP2;x\n", "c.txt")) == ("P1", "P2")
+    for text, message in (("case\n", "names no cases"), ("P1\nP1\n", "names the case P1 twice")):
+        with pytest.raises(InputError, match=message):
+            read_cases(write(tmp_path, text, "c.txt"))
+    with pytest.raises(InputError, match=r"none\.txt cannot be read"):
+        read_cases(tmp_path / "none.txt")
