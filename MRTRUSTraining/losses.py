@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+from torch.nn import functional
 
 
 def soft_dice(predicted: torch.Tensor, target: torch.Tensor, *, smooth: float = 1e-5) -> torch.Tensor:
@@ -21,6 +22,14 @@ def two_class_dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Ten
     """Segmentation loss: mean soft Dice loss of background and gland; `target` is (B, 1, K, J, I)."""
     probability = torch.softmax(logits.float(), dim=1)
     return 1 - soft_dice(probability, torch.cat([1 - target, target], dim=1)).mean()
+
+
+def dice_cross_entropy_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Paper B's segmentation loss as we fill it in (method reference, section 5.1): the mean Dice loss of
+    both classes plus the mean cross-entropy (nats); `target` (B, 1, K, J, I) in 0…1 may be soft."""
+    log_probability = functional.log_softmax(logits.float(), dim=1)
+    both = torch.cat([1 - target, target], dim=1)
+    return two_class_dice_loss(logits, target) - (both * log_probability).sum(1).mean()
 
 
 def gaussian_smooth(volumes: torch.Tensor, sigma_vox: float) -> torch.Tensor:
@@ -70,6 +79,53 @@ def weighted_dice_loss(
     return 1 - (weights * dice).mean()
 
 
+def multi_scale_dice_loss(
+    warped: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    scales_vox: Sequence[float] = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0),
+    smooth: float = 1e-5,
+) -> torch.Tensor:
+    """The label loss of Hu et al. 2018: one minus soft Dice, the mean over scales, cases and structures.
+
+    Labels (B, C, K, J, I) are smoothed by Gaussians of each scale. Dice is taken per case with the plain
+    denominator Σp + Σg, other than `soft_dice`, so that labels that agree still cost something where they
+    are smoothed. The authors give it one random pair of labels a step.
+    """
+    losses = []
+    for scale in scales_vox:
+        a, b = gaussian_smooth(warped, scale), gaussian_smooth(target, scale)
+        overlap, size = (a * b).sum((2, 3, 4)), (a + b).sum((2, 3, 4))
+        losses.append(1 - ((2 * overlap + smooth) / (size + smooth)).mean())
+    return torch.stack(losses).mean()
+
+
+def collapsed_classes(labels: torch.Tensor) -> torch.Tensor:
+    """Separate labels (B, C, K, J, I), the gland first, as the exclusive classes (B, C + 1, K, J, I) of the
+    official code: background, gland without its landmarks, landmarks.
+
+    Where landmarks overlap the later one counts. The classes add up to one also where labels are soft.
+    """
+    free = torch.ones_like(labels[:, :1])
+    classes = []
+    for label in reversed(labels.split(1, dim=1)):
+        classes.append(free * label)
+        free = free * (1 - label)
+    return torch.cat([free, *reversed(classes)], dim=1)
+
+
+def code_dice_loss(warped: torch.Tensor, target: torch.Tensor, *, progress: float) -> torch.Tensor:
+    """The Dice term of the official code (method reference, sections 1.6 and 3): Σ w·(1 − Dice) / K over all
+    K classes of `collapsed_classes`, background included.
+
+    Landmarks weigh 0.3; background and gland 0.1·(1 − progress)^0.9, where `progress` is the share 0…1 of
+    the epochs that are done. A class absent from both volumes costs nothing.
+    """
+    weights = torch.full((target.shape[1],), 0.3, device=target.device)
+    weights[:2] = 0.1 * (1 - progress) ** 0.9
+    return (weights * (1 - soft_dice(warped, target))).mean()
+
+
 def roi_mutual_information(
     moving: torch.Tensor, fixed: torch.Tensor, roi: torch.Tensor, *, bins: int = 32
 ) -> torch.Tensor:
@@ -78,7 +134,29 @@ def roi_mutual_information(
     Gaussian Parzen windows with a standard deviation of one bin; memberships sum to one in each voxel.
     """
     inside = roi > 0.5
-    a, b = _memberships(moving[inside], bins), _memberships(fixed[inside], bins)
+    return _mutual_information(moving[inside], fixed[inside], bins)
+
+
+def whole_volume_mutual_information(
+    moving: torch.Tensor,
+    fixed: torch.Tensor,
+    moving_region: torch.Tensor,
+    fixed_region: torch.Tensor,
+    *,
+    bins: int = 32,
+) -> torch.Tensor:
+    """Mutual information (nats) as the official code has it: each image is multiplied by its own region, and
+    every voxel counts, zeros included (method reference, section 1.6; its weight there is 0.4).
+
+    All are (B, 1, K, J, I), images in 0…1; the moving ones are warped. Most voxels share the bin of zero, so
+    that the value says more about how the regions overlap than about what is in them.
+    """
+    return _mutual_information((moving * moving_region).flatten(), (fixed * fixed_region).flatten(), bins)
+
+
+def _mutual_information(moving: torch.Tensor, fixed: torch.Tensor, bins: int) -> torch.Tensor:
+    """Of two samples (n,) of paired intensities."""
+    a, b = _memberships(moving, bins), _memberships(fixed, bins)
     joint = a.T @ b / a.shape[0]
     independent = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
     epsilon = 1e-6
@@ -101,10 +179,25 @@ def gradient_l2(displacement_vox: torch.Tensor) -> torch.Tensor:
 
 
 def bending_energy(displacement_vox: torch.Tensor) -> torch.Tensor:
-    """Mean squared second derivatives of (B, 3, K, J, I): zero for any affine map."""
+    """Mean squared second derivatives of (B, 3, K, J, I), per component: zero for any affine map.
+
+    As Hu et al. 2018 have it: central differences of central differences, mixed ones counted twice, over the
+    voxels that have two neighbours on every side; every size must be at least five.
+    """
+    gradients = [_central_difference(displacement_vox, axis) for axis in range(3)]
     total = displacement_vox.new_zeros(())
-    for first in (2, 3, 4):
-        for second in range(first, 5):
-            derivative = torch.diff(torch.diff(displacement_vox, dim=first), dim=second)
-            total = total + (1.0 if first == second else 2.0) * derivative.square().mean()
+    for first in range(3):
+        for second in range(first, 3):
+            curvature = _central_difference(gradients[first], second).square().mean()
+            total = total + (1.0 if first == second else 2.0) * curvature
     return total
+
+
+def _central_difference(field: torch.Tensor, axis: int) -> torch.Tensor:
+    """Derivative along one of the three spatial axes of (B, C, K, J, I), one voxel less on every side."""
+    length = field.shape[axis + 2] - 2
+    difference = field.narrow(axis + 2, 2, length) - field.narrow(axis + 2, 0, length)
+    for other in range(3):
+        if other != axis:
+            difference = difference.narrow(other + 2, 1, field.shape[other + 2] - 2)
+    return difference / 2

@@ -9,12 +9,17 @@ from scipy.ndimage import gaussian_filter
 
 from MRTRUSTraining.losses import (
     bending_energy,
+    code_dice_loss,
+    collapsed_classes,
+    dice_cross_entropy_loss,
     gaussian_smooth,
     gradient_l2,
+    multi_scale_dice_loss,
     roi_mutual_information,
     soft_dice,
     two_class_dice_loss,
     weighted_dice_loss,
+    whole_volume_mutual_information,
 )
 
 
@@ -113,6 +118,123 @@ def test_only_a_smoothed_landmark_feels_its_distant_counterpart() -> None:
     assert slope((2.0,)) > 0.05
 
 
+# --- Dice and cross-entropy ----------------------------------------------------------------------------
+
+
+def test_dice_and_cross_entropy_of_a_network_that_knows_nothing() -> None:
+    target = torch.zeros(1, 1, 10, 10, 10)
+    target[:, :, :5, :5, :4] = 1
+    # One half everywhere: Dice 2·½n / (¼·1000 + n) for each class of n voxels, cross-entropy log 2.
+    dice = np.mean([n / (250 + n) for n in (100, 900)])
+    found = dice_cross_entropy_loss(torch.zeros(1, 2, 10, 10, 10), target)
+    assert float(found) == pytest.approx(1 - dice + np.log(2), abs=1e-6)
+    sure = torch.cat([1 - target, target], dim=1) * 200 - 100
+    assert float(dice_cross_entropy_loss(sure, target)) == pytest.approx(0, abs=1e-6)
+    assert float(dice_cross_entropy_loss(-sure, target)) == pytest.approx(1 + 200, abs=1e-4)
+
+
+def test_dice_and_cross_entropy_are_those_of_monai() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from monai.losses import DiceCELoss
+
+    loss = DiceCELoss(softmax=True, squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 2, 6, 7, 8, generator=generator)
+    target = (torch.rand(2, 1, 6, 7, 8, generator=generator) > 0.7).float()
+    expected = loss(logits, torch.cat([1 - target, target], dim=1))
+    torch.testing.assert_close(dice_cross_entropy_loss(logits, target), expected)
+
+
+# --- multi-scale Dice ----------------------------------------------------------------------------------
+
+
+def test_label_loss_has_the_plain_denominator() -> None:
+    a, b = boxes()
+    # Shares half: 0.5; shares nothing: 0.
+    assert float(multi_scale_dice_loss(a, b, scales_vox=(0.0,))) == pytest.approx(0.75, abs=1e-5)
+    # Half-sure everywhere inside: 2·½n / (½n + n) = 2/3.
+    assert float(multi_scale_dice_loss(b / 2, b, scales_vox=(0.0,))) == pytest.approx(1 / 3, abs=1e-5)
+    assert float(multi_scale_dice_loss(a * 0, b * 0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_label_loss_is_taken_per_case() -> None:
+    # One case perfect with 512 voxels, one missed with 8: the mean of 0 and 1.
+    predicted, target = torch.zeros(2, 1, 16, 16, 16), torch.zeros(2, 1, 16, 16, 16)
+    predicted[0, :, :8, :8, :8] = target[0, :, :8, :8, :8] = 1
+    target[1, :, :2, :2, :2] = 1
+    assert float(multi_scale_dice_loss(predicted, target, scales_vox=(0.0,))) == pytest.approx(0.5, abs=1e-5)
+
+
+def test_label_loss_of_two_smoothed_points_is_in_closed_form() -> None:
+    """Two Gaussians σ at distance d overlap by exp(−d² / 4σ²) / (4πσ²)^(3/2), and each sums to one."""
+    a, b = torch.zeros(1, 1, 33, 33, 33), torch.zeros(1, 1, 33, 33, 33)
+    a[..., 15, 16, 16], b[..., 18, 16, 16] = 1, 1
+    for sigma in (2.0, 3.0):
+        expected = 1 - np.exp(-9 / (4 * sigma**2)) / (4 * np.pi * sigma**2) ** 1.5
+        found = float(multi_scale_dice_loss(a.double(), b.double(), scales_vox=(sigma,), smooth=0.0))
+        # Gaussians are cut at three standard deviations.
+        assert 1 - found == pytest.approx(1 - expected, rel=0.03)
+
+
+def test_label_loss_is_the_mean_over_the_papers_six_scales() -> None:
+    a, b = boxes()
+    alone = [float(multi_scale_dice_loss(a, b, scales_vox=(s,))) for s in (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)]
+    assert float(multi_scale_dice_loss(a, b)) == pytest.approx(np.mean(alone), abs=1e-6)
+
+
+def test_label_loss_draws_a_distant_landmark_near() -> None:
+    a, b = (labels[:, 1:] for labels in boxes())
+    nearer = a.roll(1, dims=2)
+
+    def gain(sigma: float) -> float:
+        far, near = (float(multi_scale_dice_loss(x, b, scales_vox=(sigma,))) for x in (a, nearer))
+        return far - near
+
+    assert gain(0.0) == 0
+    assert gain(2.0) > 1e-3
+
+
+# --- Dice of the official code -------------------------------------------------------------------------
+
+
+def test_classes_are_those_of_a_map_that_later_labels_overwrite() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.uniform(size=(2, 4, 5, 6, 7)) < 0.4).astype(np.float32)
+    expected = np.zeros((2, 5, 6, 7), int)
+    for channel in range(4):
+        expected[labels[:, channel] > 0] = channel + 1
+    found = collapsed_classes(torch.from_numpy(labels)).numpy()
+    np.testing.assert_array_equal(found, expected[:, None] == np.arange(5)[None, :, None, None, None])
+
+
+def test_classes_of_soft_labels_add_up_to_one() -> None:
+    labels = torch.rand(1, 4, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    classes = collapsed_classes(labels)
+    assert classes.min() >= 0
+    torch.testing.assert_close(classes.sum(1), torch.ones(1, 5, 6, 7))
+    torch.testing.assert_close(classes[:, -1], labels[:, -1])
+
+
+@pytest.mark.parametrize(("progress", "gland_weight"), [(0.0, 0.1), (0.5, 0.0535887), (1.0, 0.0)])
+def test_code_dice_fades_background_and_gland(progress: float, gland_weight: float) -> None:
+    a, b = boxes()
+    a, b = collapsed_classes(a), collapsed_classes(b)
+    # Volume 6144. The landmarks (8) miss each other; that of b lies outside the gland, as that of a does.
+    background = 1 - 2 * (6144 - 512 - 256 - 16) / (2 * (6144 - 520))
+    expected = (gland_weight * (background + 0.5) + 0.3) / 3
+    assert float(code_dice_loss(a, b, progress=progress)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_code_dice_charges_nothing_for_a_class_that_neither_has() -> None:
+    a, b = boxes()
+    a, b = collapsed_classes(a), collapsed_classes(b)
+    absent = torch.zeros_like(a[:, :1])
+    with_absent = [torch.cat([x, absent], dim=1) for x in (a, b)]
+    plain = float(code_dice_loss(a, b, progress=0.3))
+    assert float(code_dice_loss(*with_absent, progress=0.3)) == pytest.approx(plain * 3 / 4, abs=1e-6)
+
+
 # --- mutual information --------------------------------------------------------------------------------
 
 
@@ -209,6 +331,28 @@ def test_no_gradient_outside_the_region() -> None:
     assert torch.any(moving.grad[:, :, :50] != 0)
 
 
+def test_whole_volume_information_counts_the_zeros() -> None:
+    a, b = signals(0.1, count=500)
+    inside, shifted = np.zeros(500), np.zeros(500)
+    inside[:100], shifted[50:150] = 1, 1
+    found = whole_volume_mutual_information(volume(a), volume(b), volume(inside), volume(shifted))
+    expected = parzen_information(a * inside, b * shifted, 32)
+    # The guard against log(0) costs more where one bin holds most.
+    assert float(found) == pytest.approx(expected, abs=4e-3)
+    # Regions that agree share more, whatever is in them: the information of a voxel being inside, and more.
+    noise = np.random.default_rng(5).uniform(0.3, 0.7, 500)
+    unrelated = whole_volume_mutual_information(volume(a), volume(noise), volume(inside), volume(inside))
+    entropy = -(0.2 * np.log(0.2) + 0.8 * np.log(0.8))
+    assert float(unrelated) > 0.95 * entropy
+
+
+def test_whole_volume_information_of_whole_regions_is_that_of_the_region() -> None:
+    a, b = signals(0.1, count=300)
+    ones = torch.ones(1, 1, 300, 1, 1)
+    found = whole_volume_mutual_information(volume(a), volume(b), ones, ones, bins=16)
+    assert float(found) == pytest.approx(information(a, b, 16), abs=1e-9)
+
+
 # --- smoothness ----------------------------------------------------------------------------------------
 
 
@@ -244,6 +388,28 @@ def test_bending_energy_of_a_quadratic_field() -> None:
     assert float(bending_energy(polynomial_field(LINEAR, quadratic))) == pytest.approx(expected, rel=1e-9)
 
 
+def test_bending_energy_is_of_central_differences_of_central_differences() -> None:
+    # Of x⁴ they give 12x² + 8; second differences would give 12x² + 2.
+    x = torch.arange(9, dtype=torch.float64).view(1, 1, 9, 1, 1).expand(1, 1, 9, 7, 6)
+    expected = np.mean((12 * np.arange(2, 7) ** 2 + 8.0) ** 2)
+    assert float(bending_energy(x**4)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_bending_energy_is_nearly_that_of_monai_for_smooth_fields() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from monai.losses import BendingEnergyLoss
+
+        noise = torch.randn(2, 3, 24, 28, 26, generator=torch.Generator().manual_seed(0))
+        smooth = gaussian_smooth(noise, 5.0)
+        quadratic = polynomial_field(LINEAR, np.random.default_rng(3).normal(size=(3, 3, 3)))
+        # MONAI takes compact second differences, on one voxel more at every side.
+        expected = float(BendingEnergyLoss()(smooth[..., 1:-1, 1:-1, 1:-1]))
+        expected_quadratic = float(BendingEnergyLoss()(quadratic))
+    assert float(bending_energy(smooth)) == pytest.approx(expected, rel=0.1)
+    assert float(bending_energy(quadratic)) == pytest.approx(expected_quadratic, rel=1e-9)
+
+
 # --- derivatives ---------------------------------------------------------------------------------------
 
 
@@ -261,10 +427,23 @@ def small(*shape: int) -> torch.Tensor:
             x, (x.detach() > 0.5).double(), gland_weight=0.1, landmark_weight=0.3, scales_vox=(0.0, 1.0)
         ),
         lambda x: roi_mutual_information(x[:, :1], x[:, 1:2], (x[:, 2:] > 0.4).double(), bins=6),
+        lambda x: whole_volume_mutual_information(x[:, :1], x[:, 1:2], x[:, 2:], x[:, 1:2] > 0.4, bins=6),
+        lambda x: multi_scale_dice_loss(x, (x.detach() > 0.5).double(), scales_vox=(0.0, 1.0)),
+        lambda x: code_dice_loss(collapsed_classes(x), collapsed_classes(x.detach().round()), progress=0.4),
         gradient_l2,
-        bending_energy,
+        lambda x: bending_energy(torch.nn.functional.pad(x, (1, 1, 1, 1, 1, 1))),
     ],
-    ids=["dice", "smooth", "weighted-dice", "information", "gradient", "bending"],
+    ids=[
+        "dice",
+        "smooth",
+        "weighted-dice",
+        "information",
+        "whole-volume-information",
+        "multi-scale-dice",
+        "code-dice",
+        "gradient",
+        "bending",
+    ],
 )
 def test_derivatives_agree_with_finite_differences(loss: object) -> None:
     values = small(1, 3, 3, 4, 3)

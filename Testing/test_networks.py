@@ -35,8 +35,13 @@ def with_large_flow(network: CMSANet) -> CMSANet:
 # --- V-Net ---------------------------------------------------------------------------------------------
 
 
-def test_vnet_with_the_official_widths_has_the_official_number_of_parameters() -> None:
-    assert parameters(VNet(VNet.paper_widths)) == 9_443_266
+@pytest.mark.parametrize(
+    ("widths", "expected"), [(VNet.paper_widths, 9_443_266), ((8, 16, 32, 64, 96), 1_748_130)]
+)
+def test_number_of_parameters_of_the_official_and_the_bundled_vnet(
+    widths: tuple[int, ...], expected: int
+) -> None:
+    assert parameters(VNet(widths)) == expected
 
 
 def test_vnet_gives_two_logits_per_voxel() -> None:
@@ -300,12 +305,11 @@ def networks() -> list[tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]:
     vnet = GlandProbability(VNet((4, 8, 8, 8, 8))).eval()
     return [
         (vnet, pair()[:1]),
-        (with_large_flow(CMSANet()), pair()),
         (with_large_flow(CMSANet(attention=False, integration_steps=0)), pair()),
     ]
 
 
-@pytest.mark.parametrize("index", [0, 1, 2], ids=["vnet", "cmsa", "no-attention"])
+@pytest.mark.parametrize("index", [0, 1], ids=["gland-probability", "no-attention"])
 def test_torchscript_computes_what_eager_does(index: int) -> None:
     network, inputs = networks()[index]
     with warnings.catch_warnings():

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .warp import integrate_at_half_resolution
+from .flow import ConvBlock, FlowNetwork
 
 
 class CrossModalSpatialAttention(nn.Module):
@@ -31,27 +31,16 @@ class NoAttention(nn.Module):
         return own
 
 
-class _ConvBlock(nn.Module):
-    """A convolution and a LeakyReLU."""
-
-    def __init__(self, in_channels: int, channels: int, kernel: int = 3) -> None:
-        super().__init__()
-        self.convolution = nn.Conv3d(in_channels, channels, kernel, padding=kernel // 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.leaky_relu(self.convolution(x), 0.01)
-
-
 class EncoderLevel(nn.Module):
     """One level of both streams: convolution, cross-modal attention, and the fused skip."""
 
     def __init__(self, in_channels: int, channels: int, attention: bool) -> None:
         super().__init__()
-        self.moving_block = _ConvBlock(in_channels, channels)
-        self.fixed_block = _ConvBlock(in_channels, channels)
+        self.moving_block = ConvBlock(in_channels, channels)
+        self.fixed_block = ConvBlock(in_channels, channels)
         self.moving_attention = CrossModalSpatialAttention(channels) if attention else NoAttention()
         self.fixed_attention = CrossModalSpatialAttention(channels) if attention else NoAttention()
-        self.fusion = _ConvBlock(2 * channels, channels, kernel=1)
+        self.fusion = ConvBlock(2 * channels, channels, kernel=1)
 
     def forward(
         self, moving: torch.Tensor, fixed: torch.Tensor
@@ -62,7 +51,7 @@ class EncoderLevel(nn.Module):
         return moving, fixed, self.fusion(torch.cat([moving, fixed], dim=1))
 
 
-class CMSANet(nn.Module):
+class CMSANet(FlowNetwork):
     """Dual-stream encoder, four levels of attention, fused skips, concatenating decoder, flow head.
 
     Inputs are the moving (rigidly aligned MR) and fixed (TRUS) regions of interest, (B, 1, K, J, I), zero
@@ -77,20 +66,15 @@ class CMSANet(nn.Module):
     widths = (16, 32, 32, 32)
 
     def __init__(self, *, attention: bool = True, integration_steps: int = 7) -> None:
-        super().__init__()
-        self.integration_steps = integration_steps
+        super().__init__(integration_steps)
+        if not isinstance(attention, bool):
+            raise ValueError(f"attention must be true or false, not {attention!r}")
         inputs = (1, *self.widths[:-1])
         self.encoder = nn.ModuleList(
             EncoderLevel(n_in, n, attention) for n_in, n in zip(inputs, self.widths, strict=True)
         )
-        self.bottleneck = _ConvBlock(2 * self.widths[-1], 32, kernel=1)
-        skips = self.widths[::-1]
-        decoder_inputs = (32, *(32 + n for n in skips[:-1]))
-        self.decoder = nn.ModuleList(_ConvBlock(n, 32) for n in decoder_inputs)
-        self.final = nn.Sequential(_ConvBlock(32 + skips[-1], 32), _ConvBlock(32, 16), _ConvBlock(16, 16))
-        self.flow = nn.Conv3d(16, 3, 3, padding=1)
-        nn.init.normal_(self.flow.weight, std=1e-5)
-        nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
+        self.bottleneck = ConvBlock(2 * self.widths[-1], 32, kernel=1)
+        self.add_decoder(self.widths)
 
     def velocity(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         skips: list[torch.Tensor] = []
@@ -98,18 +82,10 @@ class CMSANet(nn.Module):
             moving, fixed, skip = level(moving, fixed)
             skips.append(skip)
             moving, fixed = functional.max_pool3d(moving, 2), functional.max_pool3d(fixed, 2)
-        x = self.bottleneck(torch.cat([moving, fixed], dim=1))
-        for index, block in enumerate(self.decoder):
-            x = functional.interpolate(block(x), scale_factor=2.0, mode="nearest")
-            x = torch.cat([x, skips[len(skips) - 1 - index]], dim=1)
-        return self.flow(self.final(x))
+        return self.decode(self.bottleneck(torch.cat([moving, fixed], dim=1)), skips)
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
-        # Mixed precision ends here: displacements need all their digits.
-        velocity = self.velocity(moving, fixed).float()
-        if self.integration_steps == 0:
-            return velocity
-        return integrate_at_half_resolution(velocity, self.integration_steps)
+        return self.displacement(self.velocity(moving, fixed))
 
 
 class MirrorAveraged(nn.Module):

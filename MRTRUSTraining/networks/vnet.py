@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .options import five_widths
+
 
 def _norm(channels: int) -> nn.Module:
     return nn.InstanceNorm3d(channels, affine=False, track_running_stats=False)
@@ -53,7 +55,7 @@ class VNet(nn.Module):
 
     def __init__(self, widths: Sequence[int] = paper_widths, dropout: float = 0.5) -> None:
         super().__init__()
-        w1, w2, w3, w4, w5 = widths
+        w1, w2, w3, w4, w5 = five_widths(widths)
         self.encode1 = ResidualStage(1, w1, 1)
         self.encode2 = ResidualStage(w2, w2, 2)
         self.encode3 = ResidualStage(w3, w3, 3)

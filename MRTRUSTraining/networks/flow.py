@@ -1,0 +1,71 @@
+"""What registration networks share: the plain convolution block, the decoder and the head of small flow."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .options import at_least
+from .warp import integrate_at_half_resolution
+
+
+class ConvBlock(nn.Module):
+    """A 3-D convolution that keeps the size, and a LeakyReLU of the given slope."""
+
+    def __init__(self, in_channels: int, channels: int, kernel: int = 3, slope: float = 0.01) -> None:
+        super().__init__()
+        self.convolution = nn.Conv3d(in_channels, channels, kernel, padding=kernel // 2)
+        self.slope = slope
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.leaky_relu(self.convolution(x), self.slope)
+
+
+def flow_head(in_channels: int) -> nn.Conv3d:
+    """A linear convolution to three maps that starts near zero, N(0, 1e-5) without bias (VoxelMorph)."""
+    head = nn.Conv3d(in_channels, 3, 3, padding=1)
+    nn.init.normal_(head.weight, std=1e-5)
+    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+    return head
+
+
+class FlowNetwork(nn.Module):
+    """Base of the VoxelMorph-like networks: concatenating decoder, flow head and integration.
+
+    The decoder is 4 × [convolution (32) → nearest ×2 → concatenation of a skip], then full-resolution
+    convolutions of 32, 16 and 16 channels and the head (method reference, section 1.5).
+    `integration_steps` > 0 reads the head's output as a stationary velocity field and integrates it at half
+    resolution by scaling and squaring; 0 takes it as the displacement.
+    """
+
+    def __init__(self, integration_steps: int) -> None:
+        super().__init__()
+        self.integration_steps = at_least(0, integration_steps=integration_steps)
+
+    def add_decoder(self, skip_widths: Sequence[int], *, slope: float = 0.01) -> None:
+        """Make the layers that `decode` uses; `skip_widths` are the channels of its skips, finest first."""
+        skips = skip_widths[::-1]
+        inputs = (32, *(32 + n for n in skips[:-1]))
+        self.decoder = nn.ModuleList(ConvBlock(n, 32, slope=slope) for n in inputs)
+        self.final = nn.Sequential(
+            ConvBlock(32 + skips[-1], 32, slope=slope),
+            ConvBlock(32, 16, slope=slope),
+            ConvBlock(16, 16, slope=slope),
+        )
+        self.flow = flow_head(16)
+
+    def decode(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
+        """From the deepest features (B, 32, …) and the skips, finest first, to the flow (B, 3, K, J, I)."""
+        for index, block in enumerate(self.decoder):
+            x = functional.interpolate(block(x), scale_factor=2.0, mode="nearest")
+            x = torch.cat([x, skips[len(skips) - 1 - index]], dim=1)
+        return self.flow(self.final(x))
+
+    def displacement(self, velocity: torch.Tensor) -> torch.Tensor:
+        """The displacement (B, 3, K, J, I) in voxels that the head's output stands for."""
+        # Mixed precision ends here: displacements need all their digits.
+        velocity = velocity.float()
+        if self.integration_steps == 0:
+            return velocity
+        return integrate_at_half_resolution(velocity, self.integration_steps)
