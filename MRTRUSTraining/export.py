@@ -6,7 +6,7 @@ import json
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,18 @@ from MRTRUSRegistrationLib import __version__
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import ModelCard, file_sha256
 
-from .networks.cmsa import CMSANet, MirrorAveraged
-from .networks.vnet import ByDetail, GlandProbability, VNet
-from .registration_training import RegistrationSettings
+from .networks.cmsa import MirrorAveraged
+from .networks.named import build_registration_network, build_segmenter
+from .networks.vnet import ByDetail, GlandProbability
+from .registration_settings import RegistrationSettings, draft_card
 from .segmentation_training import SegmentationSettings
 
 _SEGMENTATION_FIGURE = "gland DSC of one network's cleaned mask on the image's own grid, by source of cases"
+_REGISTRATION_FIGURE = (
+    "misdrawn reference masks, aligned as in the pipeline: per case RMS of the landmarks' centroid distances "
+    "(mm) and gland DSC, means over cases"
+)
+_TITLES = {"vnet": "V-Net", "cmsa": "Dual-stream registration network with cross-modal spatial attention"}
 LICENCE = "Apache-2.0 for the file; see training_data for what the weights were learnt from."
 
 
@@ -45,26 +51,28 @@ def export_segmentation(
     settings: SegmentationSettings,
     output: Path,
     *,
+    name: str | None = None,
+    title: str = "",
     sharp: Path | None = None,
     note: str = "",
 ) -> Path:
     """Write the segmenter of a run folder as NAME.pt, NAME.pt2 and NAME.json; returns the card's path.
 
-    With a second run, `sharp`, both networks are written, mixed by the detail of the volume.
+    NAME defaults to network and modality. With a second run, `sharp`, both networks are written, mixed by the
+    detail of the volume.
     """
     folders = [folder] if sharp is None else [folder, sharp]
-    networks = [VNet(settings.widths, settings.dropout) for _ in folders]
+    networks = [build_segmenter(settings.network, **settings.options) for _ in folders]
     records = [load_best(each, network) for each, network in zip(folders, networks, strict=True)]
     runs = [read_run(each) for each in folders]
     exported, mixing = _probability(networks, settings)
-    modality = settings.modality
     card = ModelCard(
-        name=f"vnet-{modality.lower()}",
-        title=f"V-Net, prostate gland in {'T2-weighted MR' if modality == 'MR' else 'TRUS'}",
+        name=name or f"{settings.network}-{settings.modality.lower()}",
+        title=title or _segmenter_title(settings),
         task="segmentation",
-        modality=modality,
+        modality=settings.modality,
         architecture=_architecture(
-            "VNet", exported, widths=list(settings.widths), mirror_averaged=True, **mixing
+            networks[0], exported, settings.options, mirror_averaged=settings.mirror_averaged, **mixing
         ),
         preprocessing=settings.preprocessing,
         grid_vox=settings.window_vox,
@@ -80,11 +88,16 @@ def export_segmentation(
     return _write(exported, example, card, output)
 
 
+def _segmenter_title(settings: SegmentationSettings) -> str:
+    image = "T2-weighted MR" if settings.modality == "MR" else "TRUS"
+    return f"{_TITLES.get(settings.network, settings.network)}, prostate gland in {image}"
+
+
 def _probability(
     networks: Sequence[torch.nn.Module], settings: SegmentationSettings
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """What is exported, and what the card says of its networks."""
-    parts = [GlandProbability(network, mirror=True) for network in networks]
+    parts = [GlandProbability(network, mirror=settings.mirror_averaged) for network in networks]
     if len(parts) == 1:
         return parts[0].eval(), {}
     mixing = {"middle": settings.detail_middle, "width": settings.detail_width}
@@ -96,37 +109,60 @@ def export_registration(
     settings: RegistrationSettings,
     output: Path,
     *,
+    name: str | None = None,
+    title: str = "",
     note: str = "",
 ) -> Path:
-    """Write the registration network of a run folder as NAME.pt, NAME.pt2 and NAME.json."""
-    network = CMSANet(attention=settings.attention, integration_steps=settings.integration_steps)
+    """Write the registration network of a run folder as NAME.pt, NAME.pt2 and NAME.json.
+
+    NAME, by which the pipeline offers it as a method, defaults to the network's.
+    """
+    network = build_registration_network(settings.network, **settings.options)
     record, run = load_best(folder, network), read_run(folder)
-    card = ModelCard(
-        name="cmsa",
-        title="Dual-stream registration network with cross-modal spatial attention",
-        task="registration",
-        modality="MR-TRUS",
+    card = replace(
+        draft_card(settings),
+        name=name or settings.network,
+        title=title or _TITLES.get(settings.network, settings.network),
         architecture=_architecture(
-            "CMSANet", network, integration_steps=settings.integration_steps, mirror_averaged=True
+            network, network, settings.options, mirror_averaged=settings.mirror_averaged
         ),
-        preprocessing=settings.preprocessing,
-        grid_vox=settings.grid_vox,
-        settings={"intensity_floor": settings.intensity_floor},
         training_data=tuple(run["training_data"]),
-        figures=(
-            _figure(
-                record,
-                "misdrawn reference masks, aligned by them: per case RMS of the landmarks' centroid "
-                "distances (mm) and gland DSC, means over cases",
-            ),
-        ),
+        figures=(_figure(record, _REGISTRATION_FIGURE),),
         licence=LICENCE,
-        file="",
-        sha256="",
         provenance=_provenance([record], run["commands"], note),
     )
-    example = tuple(torch.zeros(1, 1, *settings.grid_vox[::-1]) for _ in range(2))
-    return _write(MirrorAveraged(network).eval(), example, card, output)
+    inputs = 4 if settings.inputs == "images+masks" else 2
+    example = tuple(torch.zeros(1, 1, *settings.grid_vox[::-1]) for _ in range(inputs))
+    return _write(_exported(network, settings).eval(), example, card, output)
+
+
+def _exported(network: torch.nn.Module, settings: RegistrationSettings) -> torch.nn.Module:
+    if not settings.mirror_averaged:
+        return network
+    return MirrorAveragedWithGlands(network) if settings.inputs == "images+masks" else MirrorAveraged(network)
+
+
+class MirrorAveragedWithGlands(torch.nn.Module):
+    """As `MirrorAveraged`, for a network that is given both glands too: TorchScript has no optional ones."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self,
+        moving: torch.Tensor,
+        fixed: torch.Tensor,
+        moving_gland: torch.Tensor,
+        fixed_gland: torch.Tensor,
+    ) -> torch.Tensor:
+        straight = self.network(moving, fixed, moving_gland, fixed_gland)
+        mirrored = self.network(
+            moving.flip([4]), fixed.flip([4]), moving_gland.flip([4]), fixed_gland.flip([4])
+        ).flip([4])
+        sign = torch.ones(1, 3, 1, 1, 1, dtype=mirrored.dtype, device=mirrored.device)
+        sign[:, 2] = -1.0
+        return (straight + mirrored * sign) / 2
 
 
 def decision(settings: SegmentationSettings) -> dict[str, Any]:
@@ -136,9 +172,11 @@ def decision(settings: SegmentationSettings) -> dict[str, Any]:
     return {"threshold": settings.threshold, "volume_agreement": asdict(settings.volume_agreement)}
 
 
-def _architecture(name: str, network: torch.nn.Module, **details: Any) -> dict[str, Any]:
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return {"name": name, "parameters": parameters, **details}
+def _architecture(
+    network: torch.nn.Module, exported: torch.nn.Module, options: Mapping[str, Any], **details: Any
+) -> dict[str, Any]:
+    parameters = sum(parameter.numel() for parameter in exported.parameters())
+    return {"name": type(network).__name__, "parameters": parameters, **options, **details}
 
 
 def _figure(record: Mapping[str, Any], definition: str) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -23,14 +24,17 @@ from .data.augmentation import (
     random_fit,
     random_intensity,
 )
+from .data.cache import cached
 from .data.cases import Case, LoadedCase, load_case
 from .data.fresh import Source, samples_at
 from .losses import two_class_dice_loss
-from .networks.vnet import GlandProbability, VNet
+from .networks.named import build_segmenter
+from .networks.vnet import GlandProbability
 from .networks.warp import warp
 from .trainer import Forward
 
 Modality = Literal["MR", "TRUS"]
+SegmentationLoss = Literal["dice", "dice+cross-entropy"]
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,21 @@ class VolumeAgreement:
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """What a segmenter is: its width, its input and the window it is trained on (i, j, k)."""
+    """What a segmenter is: its network, its input and the window it is trained on (i, j, k).
+
+    `network` and `options` are those of `networks.named`.
+    """
 
     modality: Modality
-    widths: tuple[int, ...] = (8, 16, 32, 64, 96)
+    network: str = "vnet"
+    options: Mapping[str, Any] = field(
+        default_factory=lambda: {"widths": (8, 16, 32, 64, 96), "dropout": 0.1}
+    )
     preprocessing: Preprocessing = Preprocessing("LPS", (1.5, 1.5, 1.5), smoothing_mm=0.7)
     training_vox: tuple[int, int, int] = (80, 80, 64)
     window_vox: tuple[int, int, int] = (112, 112, 96)
-    batch: int = 2
-    dropout: float = 0.1
+    mirror_averaged: bool = True
+    loss: SegmentationLoss = "dice"
     threshold: float = 0.5
     volume_agreement: VolumeAgreement | None = None
     # Between the blurred public volumes (detail 0.02 to 0.03) and simulated sharp ones (0.08 to 0.16).
@@ -61,6 +71,7 @@ class SegmentationSettings:
     first_share: float = 0.5
     spatial: SpatialRange = SpatialRange()
     intensity: IntensityRange = IntensityRange(probability=0.4, blur_vox=(0.3, 2.5))
+    kind: Literal["segmentation"] = "segmentation"
 
 
 @dataclass(frozen=True)
@@ -81,8 +92,40 @@ def prepare_sample(case: LoadedCase, settings: SegmentationSettings) -> Segmenta
     return SegmentationSample(case.name, source, prepared, resample_mask(gland, Grid.of(prepared)), gland)
 
 
-def prepare_samples(cases: Sequence[Case], settings: SegmentationSettings) -> list[SegmentationSample]:
-    return [prepare_sample(load_case(case), settings) for case in cases]
+def prepare_samples(
+    cases: Sequence[Case], settings: SegmentationSettings, cache: Path | None = None
+) -> list[SegmentationSample]:
+    """Prepared samples of the cases; with a `cache` folder each is prepared once for the same settings."""
+    return [_prepared(case, settings, cache) for case in cases]
+
+
+def _prepared(case: Case, settings: SegmentationSettings, cache: Path | None) -> SegmentationSample:
+    if cache is None:
+        return prepare_sample(load_case(case), settings)
+    mr = settings.modality == "MR"
+    files = [case.mr_path, case.mr_labels_path] if mr else [case.trus_path, case.trus_labels_path]
+    content = cached(
+        cache,
+        ("segmentation", case.name, case.layout, settings.modality, settings.preprocessing, case.truth_path),
+        files,
+        lambda: _as_content(prepare_sample(load_case(case), settings)),
+    )
+    return SegmentationSample(**{name: _from_content(value) for name, value in content.items()})
+
+
+def _as_content(sample: SegmentationSample) -> dict[str, Any]:
+    """The sample for the cache, which keeps tensors, numbers and strings: an image is tensor and grid."""
+    return {name: _flat(value) for name, value in sample.__dict__.items()}
+
+
+def _flat(value: str | sitk.Image) -> Any:
+    if isinstance(value, str):
+        return value
+    return {"tensor": torch.from_numpy(sitk.GetArrayFromImage(value)), "grid": asdict(Grid.of(value))}
+
+
+def _from_content(value: Any) -> Any:
+    return value if isinstance(value, str) else Grid(**value["grid"]).image(value["tensor"].numpy())
 
 
 class SegmentationTask:
@@ -95,15 +138,22 @@ class SegmentationTask:
         validation: Sequence[SegmentationSample],
     ) -> None:
         self.settings = settings
-        self.network: torch.nn.Module = VNet(settings.widths, settings.dropout)
+        self.network: torch.nn.Module = build_segmenter(settings.network, **settings.options)
         self.step = 0
         self._validation = validation
         self._sources = list(training)
 
-    def loss(self, forward: Forward, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        pairs = [self._draw(rng) for _ in range(self.settings.batch)]
-        images, glands = torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs])
-        return two_class_dice_loss(forward(images), glands), {}
+    def loss(
+        self, forward: Forward, rngs: Sequence[np.random.Generator]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        pairs = [self._draw(rng) for rng in rngs]
+        images, glands = (torch.cat(each) for each in zip(*pairs, strict=True))
+        logits = forward(images)
+        loss = two_class_dice_loss(logits, glands.to(logits.device))
+        if self.settings.loss == "dice":
+            return loss, {}
+        entropy = torch.nn.functional.cross_entropy(logits, glands[:, 0].long().to(logits.device))
+        return loss + entropy, {"dice": float(loss.detach()), "cross_entropy": float(entropy.detach())}
 
     def _draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         first = len(self._sources) == 1 or rng.random() < self.settings.first_share

@@ -1,12 +1,15 @@
-"""The training loop: steps, validation, selection of the best, atomic checkpoints and resume."""
+"""The training loop: steps, validation, selection of the best, atomic checkpoints and resume.
+
+What a step draws depends on the seed, the step and the number of the sample alone: a run that was killed goes
+on to the bit, and several processes draw what one would.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +19,17 @@ import torch
 
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 
+from . import distributed
+from .watching import Lines, Pace, Watcher
+
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and how fast to train; `bf16` runs convolutions in bfloat16 where the processor has it."""
+    """How long and how fast to train.
+
+    `batch` is of one process; `bf16` runs convolutions in bfloat16 where the processor has it. The rate falls
+    from `learning_rate` to zero as the power `decay` of what is left, which is the paper's schedule.
+    """
 
     steps: int
     learning_rate: float
@@ -28,6 +38,8 @@ class LoopSettings:
     device: str = "cpu"
     bf16: bool = True
     ema_decay: float = 0.0
+    batch: int = 1
+    decay: float = 0.9
 
 
 Forward = Callable[..., torch.Tensor]
@@ -40,8 +52,10 @@ class Task(Protocol):
     # The step that is next, set by the loop: what a task draws may depend on it.
     step: int
 
-    def loss(self, forward: Forward, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        """Loss of one random batch; `forward` calls the network and returns float32."""
+    def loss(
+        self, forward: Forward, rngs: Sequence[np.random.Generator]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss of one random sample for each generator; `forward` calls the network, returns float32."""
         ...
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
@@ -49,34 +63,47 @@ class Task(Protocol):
         ...
 
 
-def train(task: Task, settings: LoopSettings, folder: Path, *, log: Callable[[str], None] = print) -> Path:
-    """Train to the end, from the last checkpoint in `folder` if there is one; returns the best weights."""
+def train(
+    task: Task,
+    settings: LoopSettings,
+    folder: Path,
+    *,
+    identity: str = "",
+    watchers: Sequence[Watcher] | None = None,
+) -> Path:
+    """Train to the end, from the last checkpoint in `folder` if there is one; returns the best weights.
+
+    A checkpoint that another `identity` wrote is refused with `InputError`. Watchers see the first of several
+    processes; by default lines are printed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    state = _LoopState(task, settings, folder)
+    state = _LoopState(task, settings, folder, identity)
     state.resume()
+    watching = [] if not distributed.is_first() else [Lines()] if watchers is None else list(watchers)
     started, first_step = time.monotonic(), state.step
     while state.step < settings.steps:
         figures = state.advance()
-        if state.step % 25 == 0:
-            seconds = (time.monotonic() - started) / (state.step - first_step)
-            left_minutes = seconds * (settings.steps - state.step) / 60
-            parts = " ".join(f"{key} {value:.4f}" for key, value in figures.items())
-            pace = f"{seconds:.2f} s/step, {left_minutes:.0f} min left"
-            log(f"step {state.step}/{settings.steps} {parts} | {pace}")
+        seconds = (time.monotonic() - started) / (state.step - first_step)
+        pace = Pace(seconds, seconds * (settings.steps - state.step))
+        for watcher in watching:
+            watcher.stepped(state.step, settings.steps, figures, pace)
         if state.step % settings.validate_every == 0 or state.step == settings.steps:
-            log("validation " + json.dumps(state.validate()))
-            state.save()
+            if distributed.is_first():
+                validation = state.validate()
+                state.save()
+                for watcher in watching:
+                    watcher.validated(state.step, validation)
+            distributed.wait()
     return folder / "best.pt"
 
 
 class _LoopState:
     """Everything a checkpoint holds."""
 
-    def __init__(self, task: Task, settings: LoopSettings, folder: Path) -> None:
-        torch.manual_seed(settings.seed)
-        self.task, self.settings, self.folder = task, settings, folder
-        self.rng = np.random.default_rng(settings.seed)
+    def __init__(self, task: Task, settings: LoopSettings, folder: Path, identity: str) -> None:
+        self.task, self.settings, self.folder, self.identity = task, settings, folder, identity
         self.network = task.network.to(settings.device)
+        distributed.copy_from_first(self.network)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.step = 0
@@ -84,33 +111,44 @@ class _LoopState:
 
     def advance(self) -> dict[str, float]:
         settings = self.settings
-        rate = settings.learning_rate * (1 - self.step / settings.steps) ** 0.9
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = settings.learning_rate * (1 - self.step / settings.steps) ** settings.decay
         self.network.train()
         self.task.step = self.step
-        loss, figures = self.task.loss(self._forward, self.rng)
-        if not torch.isfinite(loss):
+        loss, figures = self.task.loss(self._forward, self._generators())
+        mean_loss = distributed.mean(loss)
+        if not torch.isfinite(mean_loss):
             raise RegistrationError(
                 f"The loss is not finite at step {self.step}; the last checkpoint is kept, lower the rate."
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        distributed.average_gradients(self.network)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimiser.step()
         self.step += 1
         self._update_average()
-        return {"loss": float(loss.detach()), **figures}
+        return {"loss": float(mean_loss), **figures}
+
+    def _generators(self) -> list[np.random.Generator]:
+        """One generator for each sample of this process; torch's own, as for dropout, is seeded alike."""
+        seed, first = [self.settings.seed, self.step], distributed.rank() * self.settings.batch
+        torch.manual_seed(int(np.random.SeedSequence([*seed, first]).generate_state(1)[0]))
+        return [np.random.default_rng([*seed, first + n]) for n in range(self.settings.batch)]
 
     def _forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The network in mixed precision; losses and warps stay in float32."""
-        with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.bf16):
+        kind = torch.device(self.settings.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.settings.bf16):
             return self.network(*(tensor.to(self.settings.device) for tensor in inputs)).float()
 
     def _update_average(self) -> None:
         decay = min(self.settings.ema_decay, self.step / (self.step + 10))
         for key, value in self.network.state_dict().items():
-            self.average[key].lerp_(value.detach(), 1 - decay)
+            if value.is_floating_point():
+                self.average[key].lerp_(value.detach(), 1 - decay)
+            else:
+                self.average[key].copy_(value)
 
     def validate(self) -> dict[str, float]:
         """Validate the averaged weights and keep them if they are the best so far."""
@@ -120,11 +158,10 @@ class _LoopState:
         figures = self.task.validate(self.network)
         if figures["score"] > self.best_score:
             self.best_score = figures["score"]
-            _save_atomically(
-                {"network": self.average, "step": self.step, "figures": figures}, self._best_path
-            )
+            record = {"network": self.average, "step": self.step, "figures": figures}
+            _save_atomically({**record, "row": self.identity}, self._best_path)
         self.network.load_state_dict(current)
-        return {"step": self.step, **{k: round(v, 4) for k, v in figures.items()}}
+        return figures
 
     @property
     def _best_path(self) -> Path:
@@ -141,41 +178,49 @@ class _LoopState:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "best_score": self.best_score,
-            "numpy_rng": json.dumps(self.rng.bit_generator.state),
-            "torch_rng": torch.get_rng_state(),
             "steps": self.settings.steps,
+            "row": self.identity,
         }
         _save_atomically(content, self._checkpoint_path)
 
     def resume(self) -> None:
-        if not self._checkpoint_path.is_file():
+        content = distributed.of_first(self._read_checkpoint)
+        if content is None:
             return
-        content = self._read_checkpoint()
+        self._check_identity(content.get("row", ""))
         try:
             self.network.load_state_dict(content["network"])
         except RuntimeError as error:
             raise InputError(
                 f"{self._checkpoint_path} is a checkpoint of another network; use another folder."
             ) from error
-        self.average = content["average"]
+        self.average = {key: value.to(self.settings.device) for key, value in content["average"].items()}
         self.optimiser.load_state_dict(content["optimiser"])
         self.step, self.best_score = content["step"], content["best_score"]
-        self.rng.bit_generator.state = json.loads(content["numpy_rng"])
-        torch.set_rng_state(content["torch_rng"].cpu())
 
-    def _read_checkpoint(self) -> dict[str, Any]:
+    def _check_identity(self, found: str) -> None:
+        """A checkpoint without an identity is one of a run that had no row."""
+        if found and self.identity and found != self.identity:
+            raise InputError(
+                f"{self._checkpoint_path} is a checkpoint of the row {found}, not of {self.identity}; use "
+                "another folder."
+            )
+
+    def _read_checkpoint(self) -> dict[str, Any] | None:
         path = self._checkpoint_path
+        if not path.is_file():
+            return None
         try:
-            content = torch.load(path, map_location=self.settings.device, weights_only=True)
-            if "torch_rng" in content:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if {"network", "average", "optimiser", "step", "best_score"} <= set(content):
                 return content
         except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError):
             pass
         raise InputError(f"{path} is not a readable checkpoint; delete it or use another folder.")
 
 
-def _save_atomically(content: dict[str, Any], path: Path) -> None:
+def _save_atomically(content: Mapping[str, Any], path: Path) -> None:
     """Write beside the target and move into place, so that a killed run never leaves half a file."""
     temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
+    torch.save(dict(content), temporary)
     os.replace(temporary, path)

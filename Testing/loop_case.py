@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,11 @@ class LineTask:
         self.losses: list[float] = []
         self._pause_s, self._scores, self._nan_at = pause_s, list(scores), nan_at
 
-    def loss(self, forward: Forward, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(
+        self, forward: Forward, rngs: Sequence[np.random.Generator]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         time.sleep(self._pause_s)
-        x = torch.from_numpy(rng.normal(size=(8, 1)).astype(np.float32))
+        x = torch.from_numpy(np.concatenate([rng.normal(size=(8, 1)) for rng in rngs]).astype(np.float32))
         value = (forward(x) - (3 * x - 1)).square().mean()
         if len(self.losses) == self._nan_at:
             value = value * float("nan")
@@ -46,9 +49,7 @@ def settings(steps: int = 40) -> LoopSettings:
 
 
 def main(folder: str, pause_s: str) -> None:
-    train(
-        LineTask(pause_s=float(pause_s)), settings(), Path(folder), log=lambda line: print(line, flush=True)
-    )
+    train(LineTask(pause_s=float(pause_s)), settings(), Path(folder))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from MRTRUSTraining.data.augmentation import (
     random_intensity,
 )
 from MRTRUSTraining.networks.warp import warp
-from MRTRUSTraining.registration_training import RegistrationSample, RegistrationSettings, augment
+from MRTRUSTraining.registration_samples import RegistrationSample, augment
+from MRTRUSTraining.registration_settings import RegistrationSettings
 
 SIZE = (16, 20, 24)
 NOTHING = SpatialRange(0, 0, 0, 0, 0)

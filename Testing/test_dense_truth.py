@@ -15,18 +15,10 @@ from MRTRUSRegistrationLib.transforms import transform_points_mm
 from MRTRUSTraining.data.augmentation import IntensityRange, SpatialRange, flip_displacement
 from MRTRUSTraining.data.cases import LoadedCase, find_cases, load_case
 from MRTRUSTraining.networks.warp import warp
-from MRTRUSTraining.registration_training import (
-    RegionLoss,
-    RegistrationSample,
-    RegistrationSettings,
-    RegistrationTask,
-    aligned_by_masks,
-    augment,
-    dense_error_mm,
-    draft_card,
-    prepare_samples,
-    region_matching_loss,
-)
+from MRTRUSTraining.registration_loss import dense_error_mm, region_matching_loss
+from MRTRUSTraining.registration_samples import RegistrationSample, aligned_by_masks, augment, prepare_samples
+from MRTRUSTraining.registration_settings import RegionLoss, RegistrationSettings, draft_card
+from MRTRUSTraining.registration_training import RegistrationTask
 from MRTRUSTraining.simulation.cases import simulate, write_case
 from MRTRUSTraining.simulation.sampling import sample_case
 

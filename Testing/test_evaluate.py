@@ -12,7 +12,6 @@ from cases import ShiftNetwork, ThresholdNetwork, install
 from dataset_case import TRUS_SHIFT_MM, write_dataset
 
 from MRTRUSRegistrationLib.deformable import SynSettings
-from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.pipeline import Settings
 from MRTRUSRegistrationLib.rigid import RigidSettings
 from MRTRUSTraining.data.cases import find_cases
@@ -20,7 +19,6 @@ from MRTRUSTraining.evaluation.evaluate import (
     MetricsRow,
     evaluate,
     metrics_csv,
-    write_text_atomically,
 )
 from MRTRUSTraining.evaluation.statistics import summarise
 from MRTRUSTraining.evaluation.summary import summary_markdown
@@ -240,16 +238,6 @@ def test_summary_lists_failures_and_survives_a_method_that_always_fails() -> Non
     assert "- a, cmsa: It broke." in text
     assert "| cmsa |" not in text.split("Mean ± standard deviation")[0]
     assert " nan" not in text
-
-
-def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.csv"
-    write_text_atomically("one", path)
-    write_text_atomically("two\n", path)
-    assert path.read_text() == "two\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
-    with pytest.raises(InputError, match="cannot be written"):
-        write_text_atomically("x", tmp_path / "absent" / "metrics.csv")
 
 
 # --- statistics ----------------------------------------------------------------------------------------

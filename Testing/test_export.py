@@ -15,14 +15,14 @@ from MRTRUSTraining.evaluation.card_figures import add_figures
 from MRTRUSTraining.export import decision, export_registration, export_segmentation, load_best, read_run
 from MRTRUSTraining.networks.cmsa import CMSANet, MirrorAveraged
 from MRTRUSTraining.networks.vnet import GlandProbability, VNet, detail
-from MRTRUSTraining.registration_training import RegistrationSettings
+from MRTRUSTraining.registration_settings import RegistrationSettings
 from MRTRUSTraining.segmentation_training import SegmentationSettings, VolumeAgreement
 
 DATA = ({"name": "analytic", "pairs": 3, "licence": "none"},)
 SEGMENTATION = SegmentationSettings(
-    "TRUS", widths=(4, 8, 8, 8, 8), training_vox=(32, 48, 32), window_vox=(64, 48, 32)
+    "TRUS", options={"widths": (4, 8, 8, 8, 8)}, training_vox=(32, 48, 32), window_vox=(64, 48, 32)
 )
-REGISTRATION = RegistrationSettings(grid_vox=(48, 32, 32), integration_steps=5)
+REGISTRATION = RegistrationSettings(grid_vox=(48, 32, 32), options={"integration_steps": 5})
 COMMAND = "mrtrus-train test"
 
 
@@ -40,7 +40,7 @@ def trained(folder: Path, network: torch.nn.Module, figures: dict[str, float]) -
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, InstalledModel]:
     folder = tmp_path_factory.mktemp("segmenter")
     torch.manual_seed(0)
-    network = trained(folder / "run", VNet(SEGMENTATION.widths, SEGMENTATION.dropout), {"dsc": 0.87654})
+    network = trained(folder / "run", VNet(**SEGMENTATION.options), {"dsc": 0.87654})
     card_path = export_segmentation(folder / "run", SEGMENTATION, folder / "models")
     return GlandProbability(network, mirror=True).eval(), InstalledModel(read_card(card_path), card_path)
 
@@ -102,7 +102,7 @@ def test_both_files_are_the_network_with_rounded_weights(
     segmenter: tuple[torch.nn.Module, InstalledModel], registrator: tuple[torch.nn.Module, InstalledModel]
 ) -> None:
     """Only the rounding of the weights separates the two shipped files from the trained network."""
-    rounded_vnet = GlandProbability(VNet(SEGMENTATION.widths), mirror=True).eval()
+    rounded_vnet = GlandProbability(VNet(**SEGMENTATION.options), mirror=True).eval()
     rounded_cmsa = MirrorAveraged(CMSANet(integration_steps=5)).eval()
     given_to = (
         (rounded_vnet, segmenter, inputs(1, (32, 48, 32))),
@@ -224,9 +224,9 @@ def test_only_trus_has_a_volume_to_agree_on(segmenter: tuple[torch.nn.Module, In
 @pytest.mark.slow
 def test_two_runs_are_mixed_by_the_detail_of_the_volume(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    small = replace(SEGMENTATION, widths=(2, 2, 2, 2, 2))
+    small = replace(SEGMENTATION, options={"widths": (2, 2, 2, 2, 2)})
     runs = [tmp_path / name for name in ("a", "b")]
-    blurred, sharp = (trained(run, VNet(small.widths), {"dsc": 0.5}) for run in runs)
+    blurred, sharp = (trained(run, VNet(**small.options), {"dsc": 0.5}) for run in runs)
     card_path = export_segmentation(runs[0], small, tmp_path / "models", sharp=runs[1])
     model = InstalledModel(read_card(card_path), card_path)
     loaded = load_network(model, "cpu")

@@ -54,7 +54,7 @@ def test_samples_that_stay_are_the_same_at_every_step() -> None:
 
 @pytest.mark.slow
 def test_a_segmenter_trains_on_them(tmp_path) -> None:
-    settings = SegmentationSettings("MR", widths=(2, 2, 2, 2, 2), training_vox=(32, 32, 32), batch=1)
+    settings = SegmentationSettings("MR", options={"widths": (2,) * 5}, training_vox=(32, 32, 32))
     prepare = partial(prepare_sample, settings=settings)
     source = FreshSamples(COARSE, prepare)
     task = SegmentationTask(settings, [source], [prepare(loaded(simulate(sample_case(1, spacing_mm=4.0))))])

@@ -14,15 +14,12 @@ from loop_case import LineTask
 
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSTraining.trainer import train
-
-
-def silent(line: str) -> None:
-    del line
+from MRTRUSTraining.watching import Lines
 
 
 def run(folder: Path, task: LineTask | None = None, *, steps: int = 40) -> LineTask:
     task = task or LineTask()
-    train(task, loop_case.settings(steps), folder, log=silent)
+    train(task, loop_case.settings(steps), folder, watchers=())
     return task
 
 
@@ -80,7 +77,7 @@ def test_same_seed_gives_the_same_run(tmp_path: Path) -> None:
 
 def test_another_seed_gives_another_run(tmp_path: Path) -> None:
     other = LineTask()
-    train(other, replace(loop_case.settings(), seed=7), tmp_path / "b", log=silent)
+    train(other, replace(loop_case.settings(), seed=7), tmp_path / "b", watchers=())
     assert run(tmp_path / "a").losses[1:] != other.losses[1:]
 
 
@@ -150,7 +147,7 @@ def test_what_is_kept_is_the_running_average(tmp_path: Path) -> None:
     assert_same(best, content["average"])
     assert not torch.equal(content["network"]["0.weight"], content["average"]["0.weight"])
     plain = replace(loop_case.settings(10), ema_decay=0.0)
-    train(LineTask(scores=(1.0,)), plain, tmp_path / "plain", log=silent)
+    train(LineTask(scores=(1.0,)), plain, tmp_path / "plain", watchers=())
     content = checkpoint(tmp_path / "plain")
     assert_same(content["network"], content["average"])
 
@@ -233,22 +230,21 @@ def test_bfloat16_is_used_where_asked_and_results_are_single_precision(tmp_path:
     kinds = []
 
     class Watching(LineTask):
-        def loss(self, forward, rng):  # type: ignore[no-untyped-def]
+        def loss(self, forward, rngs):  # type: ignore[no-untyped-def]
             self.network[0].register_forward_hook(lambda *hook: kinds.append(hook[2].dtype))
             kinds.append(forward(torch.ones(1, 1)).dtype)
-            return super().loss(forward, rng)
+            return super().loss(forward, rngs)
 
-    train(
-        Watching(), replace(loop_case.settings(1), bf16=True, validate_every=10), tmp_path / "a", log=silent
-    )
+    half = replace(loop_case.settings(1), bf16=True, validate_every=10)
+    train(Watching(), half, tmp_path / "a", watchers=())
     assert kinds[:2] == [torch.bfloat16, torch.float32]
     kinds.clear()
-    train(Watching(), replace(loop_case.settings(1), validate_every=10), tmp_path / "b", log=silent)
+    train(Watching(), replace(half, bf16=False), tmp_path / "b", watchers=())
     assert kinds[:2] == [torch.float32, torch.float32]
 
 
 def test_progress_is_logged(tmp_path: Path) -> None:
     lines: list[str] = []
-    train(LineTask(), loop_case.settings(30), tmp_path, log=lines.append)
+    train(LineTask(), loop_case.settings(30), tmp_path, watchers=[Lines(lines.append)])
     assert [line.split()[0] for line in lines] == ["validation", "validation", "step", "validation"]
     assert lines[2].startswith("step 25/30 loss ")

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, find_objects, zoom
 
 from .measures import centroid_vox, pooled_surface_distances
 
@@ -115,9 +115,31 @@ def mureg_code_hd95_vox(fixed: np.ndarray, warped: np.ndarray) -> float:
     in_fixed, in_warped = fixed.astype(bool), warped.astype(bool)
     if not (in_fixed.any() and in_warped.any()):
         return 0.0
+    # Distances between the two masks need no voxel outside the box of both.
+    box = find_objects((in_fixed | in_warped).astype(np.uint8))[0]
+    in_fixed, in_warped = in_fixed[box], in_warped[box]
     to_fixed = distance_transform_edt(~in_fixed)[in_warped]
     to_warped = distance_transform_edt(~in_warped)[in_fixed]
     return float(np.percentile(np.concatenate([to_fixed, to_warped]), 95))
+
+
+def mureg_code_unregistered(fixed: np.ndarray, moving: np.ndarray) -> MuregCase:
+    """What the scorer divides by, from labels (label, k, j, i) on the grids of their own images.
+
+    Centroids are compared by index, whatever the sizes of the two grids; for overlap and HD95 the moving
+    labels are stretched to the shape of the fixed ones.
+    """
+    factors = np.divide(fixed.shape[1:], moving.shape[1:])
+    stretched = np.stack(
+        [zoom(m.astype(float), factors, order=1, grid_mode=True, mode="nearest") for m in moving]
+    )
+    errors = tuple(_code_error_vox(f, m) for f, m in zip(fixed, moving, strict=True))
+    return replace(
+        mureg_code_case(fixed, stretched),
+        label_errors_vox=errors,
+        tre_vox=_rms(errors),
+        rts_vox=_rms(_best(errors, highest=False)),
+    )
 
 
 def mureg_code_cohort(cases: Sequence[MuregCase]) -> MuregCohort:
@@ -166,10 +188,12 @@ def mureg_site_cohort(cases: Sequence[MuregCase]) -> MuregCohort:
 def mureg_site_normaliser(unregistered: Sequence[MuregCase]) -> MuregCohort:
     """What the web page divides by: unregistered HD95, and the largest unregistered error of one landmark.
 
-    The page says so for TRE; RTRE and RTs, for which it says nothing, are divided by the same.
+    The page says so for TRE; RTRE and RTs, for which it says nothing, are divided by the same. nan where no
+    case has a landmark.
     """
     errors = np.concatenate([case.label_errors_vox for case in unregistered])
-    largest_vox = float(errors[np.isfinite(errors)].max())
+    finite = errors[np.isfinite(errors)]
+    largest_vox = float(finite.max()) if finite.size else float("nan")
     cohort = _cohort(unregistered)
     return replace(cohort, tre_vox=largest_vox, rtre_vox=largest_vox, rts_vox=largest_vox)
 

@@ -13,12 +13,12 @@ import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import map_coordinates
 
 from .ants_masks import mask_pair, run_ants
-from .errors import RegistrationError
+from .errors import InputError, RegistrationError
 from .geometry import Grid
 from .jacobian import jacobian_determinant
-from .models import InstalledModel, load_network
+from .models import InstalledModel, ModelCard, load_network
 from .progress import Reporter
-from .regions import regions_of_interest
+from .regions import RegionsOfInterest, regions_of_interest
 from .results import Deformation, QualityWarning
 from .transforms import displacement_mm, edge_fade, field_transform
 
@@ -64,12 +64,12 @@ def deform_with_network(
     network = load_network(model, device)
     regions = regions_of_interest(mr, trus, mr_gland, trus_gland, rigid, model.card, axes=axes)
     reporter.report(_STAGE, 0.3, "Computing the deformation")
-    moving, fixed = (
+    inputs = (
         torch.from_numpy(sitk.GetArrayFromImage(image))[None, None].to(device)
-        for image in (regions.moving, regions.fixed)
+        for image in _network_inputs(regions, model.card)
     )
     with torch.inference_mode():
-        displacement_vox = network(moving, fixed)[0].cpu().numpy()
+        displacement_vox = network(*inputs)[0].cpu().numpy()
     if not np.isfinite(displacement_vox).all():
         raise RegistrationError(f"The model {model.card.name} gave a field with undefined values.")
     reporter.report(_STAGE, 0.7, "Checking the field")
@@ -83,6 +83,18 @@ def deform_with_network(
             ),
         )
     return Deformation(transform, model.card.name, model.card.name, warnings)
+
+
+def _network_inputs(regions: RegionsOfInterest, card: ModelCard) -> tuple[sitk.Image, ...]:
+    """What the card's `inputs` says: the two regions (the default), or the two glands after them."""
+    if card.settings.get("inputs", "regions") == "regions":
+        return regions.moving, regions.fixed
+    if card.settings["inputs"] == "images+masks":
+        return regions.moving, regions.fixed, regions.moving_gland, regions.fixed_gland
+    raise InputError(
+        f"The card of {card.name} asks for the inputs {card.settings['inputs']!r}, which this version does "
+        "not know; export the model again."
+    )
 
 
 def deform_with_syn(

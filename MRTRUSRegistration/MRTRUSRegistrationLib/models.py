@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -19,6 +20,7 @@ from .geometry import Grid, resample
 if TYPE_CHECKING:
     import torch
 
+_LOG = logging.getLogger(__name__)
 CARD_FORMAT = 1
 Task = Literal["segmentation", "registration"]
 
@@ -195,6 +197,7 @@ def _loaded_network(path: Path, sha256: str, device: str) -> torch.jit.ScriptMod
             raise InputError(
                 f"{path} is not a TorchScript model that this torch can load; export it again."
             ) from error
+    _LOG.info("Loaded the model %s on %s", path.name, device)
     return network.float().eval()
 
 

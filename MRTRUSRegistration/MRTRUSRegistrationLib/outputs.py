@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import SimpleITK as sitk  # noqa: N813
 from . import target_files
 from .confidence import ConfidenceMap
 from .errors import Cancelled, InputError
-from .indicator import alignment_indicator
+from .indicator import registration_indicator
 from .progress import Reporter
 from .report import write_report
 from .results import Measures, QualityWarning, Registration
@@ -172,6 +172,20 @@ def _move_into_place(staging: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def write_text_atomically(text: str, path: Path) -> None:
+    """Write a text file in UTF-8, complete or not at all; `OSError` names `path`."""
+    staging = path.with_name(f".{path.name}.partial")
+    try:
+        staging.write_text(text, encoding="utf-8", newline="")
+        os.replace(staging, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        # A file that is locked, or a folder that is gone, is told by the error above.
+        with suppress(OSError):
+            staging.unlink(missing_ok=True)
+
+
 def put_right(target: Path) -> None:
     """Remove staging folders of runs that are gone; put an old result back that a killed run had moved."""
     if not target.parent.is_dir():
@@ -223,7 +237,13 @@ def write_result(
         _require_space(staging, needed)
         scene_written = _write_scene(result, staging / "scene.mrb", case_name)
         reporter.report("write", 0.7, "Report")
-        write_report(result, staging / "report.html", case_name=case_name)
+        write_report(
+            result,
+            staging / "report.html",
+            case_name=case_name,
+            confidence=extras.confidence,
+            targets=extras.targets,
+        )
         content = result_json(
             result, case_name=case_name, inputs=inputs or {}, scene_written=scene_written, extras=extras
         )
@@ -329,8 +349,9 @@ def result_json(
     scene_written: bool,
     extras: Extras | None = None,
 ) -> dict[str, Any]:
-    """What result.json holds: figures, landmarks, warnings, times and provenance, all in LPS mm."""
-    confidence = extras.confidence if extras else None
+    """What result.json holds: figures, landmarks, targets, warnings, times, provenance, all in LPS mm."""
+    extras = extras or Extras()
+    confidence = extras.confidence
     return {
         "format": RESULT_FORMAT,
         "notice": NOTICE,
@@ -338,7 +359,7 @@ def result_json(
         "inputs": inputs,
         "method": result.method,
         "frame": "LPS, mm; transforms map TRUS points to MR points",
-        "indicator": _indicator(result, confidence),
+        "indicator": registration_indicator(result, confidence).as_json(),
         "warnings": [asdict(warning) for warning in _distinct(result.warnings)],
         "measures": {
             "final": _rounded(result.measures),
@@ -347,6 +368,7 @@ def result_json(
         },
         "landmarks": [asdict(row) for row in result.measures.landmark_rows],
         **_mr_landmarks(result),
+        "targets": target_files.targets_json(extras.targets),
         **({} if confidence is None else {"confidence": _confidence(confidence)}),
         "rigid": {"method": result.rigid.method, "rotation_deg": round(result.rigid.rotation_deg, 3)},
         "timings_s": {name: round(value, 3) for name, value in result.timings_s.items()},
@@ -362,11 +384,6 @@ def _mr_landmarks(result: Registration) -> dict[str, Any]:
         return {}
     points = [[float(x) for x in point] for point in given.points_mm]
     return {"mr_landmarks_mm": dict(zip(given.names, points, strict=True))}
-
-
-def _indicator(result: Registration, confidence: ConfidenceMap | None) -> dict[str, object]:
-    rigid = result.rigid_measures if result.deformation is not None else None
-    return alignment_indicator(result.measures, _distinct(result.warnings), confidence, rigid=rigid).as_json()
 
 
 def _confidence(confidence: ConfidenceMap) -> dict[str, float | int | None]:

@@ -169,9 +169,9 @@ class _Run:
         self.timings_s: dict[str, float] = {}
         self.models: list[InstalledModel] = []
         self.device = resolve_device(settings.device)
-        self.method = _METHODS.get(settings.method, Method("ants", "network"))
         # A model that is missing should stop the run before its slow stages.
-        self.network = self._find("registration", "MR-TRUS") if self.method.deformable == "network" else None
+        self.network = None if settings.method in _METHODS else self._find("registration", "MR-TRUS")
+        self.method = method_named(settings.method, settings.models)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -275,6 +275,28 @@ class _Run:
             "system": platform.platform(),
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
+
+
+# What a card calls the alignment that its network wants, as a stage of the pipeline.
+_CARD_ALIGNMENTS: dict[str, RigidStage] = {"initial": "initial", "centroid": "centroid", "rigid": "ants"}
+
+
+def method_named(name: str, models: Path | None = None) -> Method:
+    """What a method runs: a built-in one, or an installed model after the alignment that its card wants.
+
+    `InputError` for a name that is neither; `models` is searched first.
+    """
+    if name in _METHODS:
+        return _METHODS[name]
+    check_method(name, models)
+    card = find_model(task="registration", modality="MR-TRUS", name=name, extra=models).card
+    alignment = card.settings.get("alignment", "rigid")
+    if alignment not in _CARD_ALIGNMENTS:
+        raise InputError(
+            f"The card of {name} asks for the alignment {alignment!r}, which this version does not know; "
+            "export the model again."
+        )
+    return Method(_CARD_ALIGNMENTS[alignment], "network")
 
 
 def check_method(name: str, models: Path | None = None) -> None:

@@ -18,13 +18,14 @@ from .models import ModelCard, rescale_intensity
 
 @dataclass(frozen=True)
 class RegionsOfInterest:
-    """Moving (MR) and fixed (TRUS) regions and the TRUS gland (0…1) on the same grid, float32.
+    """Moving (MR) and fixed (TRUS) regions and both glands (0…1) on the same grid, float32.
 
     `clipped` says that the TRUS gland does not fit into the grid.
     """
 
     moving: sitk.Image
     fixed: sitk.Image
+    moving_gland: sitk.Image
     fixed_gland: sitk.Image
     grid: Grid
     clipped: bool
@@ -94,4 +95,4 @@ def regions_of_interest(
     fixed_gland = resample(sitk.Cast(trus_gland, sitk.sitkFloat32), grid, None)
     moving = region(mr, moving_gland, grid, rigid, card)
     fixed = region(trus, fixed_gland, grid, None, card)
-    return RegionsOfInterest(moving, fixed, fixed_gland, grid, clipped)
+    return RegionsOfInterest(moving, fixed, moving_gland, fixed_gland, grid, clipped)

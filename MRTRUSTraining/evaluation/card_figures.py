@@ -12,8 +12,7 @@ import numpy as np
 
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import ModelCard, read_card
-
-from .evaluate import write_text_atomically
+from MRTRUSRegistrationLib.outputs import write_text_atomically
 
 _REGISTRATION_COLUMNS = ("dsc", "hd95_mm", "tre_rms_mm", "dense_tre_mean_mm", "folds_percent")
 _DEFINITION = "mean over cases of the column of metrics.csv, mrtrus evaluate --masks {masks}"

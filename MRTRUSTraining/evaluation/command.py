@@ -11,14 +11,16 @@ import typer
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSRegistrationLib.pipeline import METHOD_NAMES, Settings
 
-from ..data.cases import Layout, find_cases, read_case_names
+from ..data.cases import LAYOUTS, Case, Layout, find_cases, find_part, find_parts, read_case_names
+from .evaluate import MetricsRow
+from .extras import MEASURE_SETS, MeasureSet
 
 
 def evaluate(
     data: Annotated[Path, typer.Option(help="Folder of the data set.")],
-    layout: Annotated[str, typer.Option(help="mrus or muregpro.")],
+    layout: Annotated[str, typer.Option(help=f"One of {', '.join(LAYOUTS)}.")],
     methods: Annotated[str, typer.Option(help="Methods by commas: initial,centroid,rigid,syn,cmsa.")],
-    output: Annotated[Path, typer.Option(help="Folder for metrics.csv and summary.md.")],
+    output: Annotated[Path, typer.Option(help="Folder for metrics.csv, labels.csv and summary.md.")],
     cases: Annotated[
         Path | None,
         typer.Option(help="JSON list of case names, or a splits.json; default: its validation part, or all."),
@@ -27,39 +29,47 @@ def evaluate(
     models: Annotated[Path | None, typer.Option(help="Folder of models, searched first.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of ANTs.")] = 0,
+    measures: Annotated[
+        str,
+        typer.Option(
+            help="More measures by commas: compat (paper A's code), challenge (µ-RegPro, MR fixed, also in "
+            "challenge.csv), paper-b."
+        ),
+    ] = "",
 ) -> None:
     """Register every case with every method and compare with its reference labels."""
-    from .evaluate import MetricsRow, metrics_csv, write_text_atomically
+    from MRTRUSRegistrationLib.outputs import write_text_atomically
+
     from .evaluate import evaluate as run
     from .summary import summary_markdown
+    from .tables import write_tables
 
-    if layout not in ("mrus", "muregpro"):
-        raise InputError(f"The layout {layout!r} is not known; use mrus or muregpro.")
+    if layout not in LAYOUTS:
+        raise InputError(f"The layout {layout!r} is not known; use {', '.join(LAYOUTS)}.")
     if masks not in ("reference", "predicted"):
         raise InputError(f"The masks {masks!r} are not known; use reference or predicted.")
-    wanted = _methods(methods)
-    found = find_cases(data, cast(Layout, layout), _case_names(data, cases))
+    wanted, sets = _methods(methods), _measure_sets(measures)
+    found = _cases(data, layout, cases)
     _make_folder(output)
     settings = Settings(models=models, device=device, seed=seed)
-
-    def show(row: MetricsRow) -> None:
-        figures = row.error or f"DSC {row.dsc:.3f}, TRE {row.tre_rms_mm:.2f} mm, {row.seconds:.1f} s"
-        print(f"{row.case} {row.method}: {figures}", flush=True)
-
-    rows = run(
-        found, wanted, masks=cast(Literal["reference", "predicted"], masks), settings=settings, on_row=show
-    )
+    known = cast(Literal["reference", "predicted"], masks)
+    rows = run(found, wanted, masks=known, settings=settings, on_row=_show, measures=sets)
     text = summary_markdown(
         rows,
         title=f"{data.resolve().name}, {len(found)} pairs, {masks} masks",
         command=f"mrtrus {' '.join(sys.argv[1:])}",
     )
-    write_text_atomically(metrics_csv(rows), output / "metrics.csv")
+    metrics = write_tables(rows, output)
     write_text_atomically(text, output / "summary.md")
-    print(f"\n{text}\n{output / 'metrics.csv'}")
+    print(f"\n{text}\n{metrics}")
     failed = sorted({row.case for row in rows if row.error})
     if failed:
         raise RegistrationError(f"{len(failed)} case(s) failed: {', '.join(failed)}; see summary.md.")
+
+
+def _show(row: MetricsRow) -> None:
+    figures = row.error or f"DSC {row.dsc:.3f}, TRE {row.tre_rms_mm:.2f} mm, {row.seconds:.1f} s"
+    print(f"{row.case} {row.method}: {figures}", flush=True)
 
 
 def _methods(text: str) -> list[str]:
@@ -70,12 +80,21 @@ def _methods(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _case_names(data: Path, cases: Path | None) -> list[str] | None:
-    """The named cases; without a list the validation part of the data set's own split, else all."""
-    if cases is not None:
-        return read_case_names(cases)
-    splits = data / "splits.json"
-    return read_case_names(splits, "val") if splits.is_file() else None
+def _measure_sets(text: str) -> list[MeasureSet]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in MEASURE_SETS:
+            raise InputError(f"The measures {name!r} are not known; use some of {', '.join(MEASURE_SETS)}.")
+    return cast(list[MeasureSet], names)
+
+
+def _cases(data: Path, layout: Layout, listed: Path | None) -> list[Case]:
+    """The listed cases; without a list the validation part of the data set's own split, else all."""
+    if listed is not None:
+        return find_cases(data, layout, read_case_names(listed))
+    if "val" in find_parts(data, layout):
+        return find_part(data, layout, "val")
+    return find_cases(data, layout)
 
 
 def _make_folder(output: Path) -> None:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -19,21 +17,27 @@ import SimpleITK as sitk  # noqa: N813
 from MRTRUSRegistrationLib.errors import Cancelled, InputError, MrtrusError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, mask_points_mm, resample_mask
 from MRTRUSRegistrationLib.measures import dsc, registration_measures
-from MRTRUSRegistrationLib.pipeline import Settings, register, stage_maps
+from MRTRUSRegistrationLib.pipeline import RigidStage, Settings, method_named, register, stage_maps
 from MRTRUSRegistrationLib.results import GlandSegmentation, Landmarks, Registration, RigidAlignment
 from MRTRUSRegistrationLib.transforms import transform_points_mm
 
 from ..data.cases import Case, LoadedCase, load_case
+from .extras import Extras, MeasureSet
+from .labels import LabelRow, label_rows, labels_csv
+from .mureg import ChallengeFigures
 
 Masks = Literal["reference", "predicted"]
-METHODS_WITHOUT_ANTS = ("initial", "centroid")
 # A control: the network gets the glands' shapes but images without content.
 ZEROED = "+zeroed"
+_NO_COLUMN: Mapping[str, Any] = {"column": False}
 
 
 @dataclass(frozen=True)
 class MetricsRow:
-    """The figures of one case and method; the columns of metrics.csv. nan where there is none."""
+    """The figures of one case and method; the columns of metrics.csv. nan where there is none.
+
+    `extras` holds the measures taken on request, whose names are columns too; `labels` has a row a label.
+    """
 
     case: str
     method: str
@@ -59,6 +63,9 @@ class MetricsRow:
     segmentation_dsc_trus: float = np.nan
     warnings: str = ""
     error: str = ""
+    extras: Mapping[str, float] = field(default_factory=dict, metadata=_NO_COLUMN)
+    labels: tuple[LabelRow, ...] = field(default=(), metadata=_NO_COLUMN)
+    challenge: ChallengeFigures | None = field(default=None, metadata=_NO_COLUMN)
 
 
 def landmarks_of(labels: Sequence[sitk.Image], names: Sequence[str]) -> Landmarks:
@@ -68,27 +75,24 @@ def landmarks_of(labels: Sequence[sitk.Image], names: Sequence[str]) -> Landmark
 
 
 def evaluate_case(
-    case: LoadedCase, methods: Sequence[str], *, masks: Masks, settings: Settings
+    case: LoadedCase,
+    methods: Sequence[str],
+    *,
+    masks: Masks,
+    settings: Settings,
+    measures: Collection[MeasureSet] = (),
 ) -> Iterator[MetricsRow]:
     """Run every method on one case; stages that methods share are computed once and counted for each."""
     done: Registration | None = None
+    extras = Extras.of(case, measures)
     glands = _reference_glands(case) if masks == "reference" else None
     shared_s = 0.0
     for method in methods:
         row = MetricsRow(case.name, method, masks, patient=case.patient)
         try:
-            alignment = _shared_alignment(done, method)
-            if method.endswith(ZEROED) and glands is None:
-                raise InputError(f"The control {method} needs masks: name another method before it.")
-            mr, trus = _images_for(case, method)
-            result = register(
-                mr,
-                trus,
-                settings=_settings_for(case, method.removesuffix(ZEROED), settings),
-                mr_gland=glands[0] if glands else None,
-                trus_gland=glands[1] if glands else None,
-                rigid=alignment,
-            )
+            stage = _rigid_stage(method, settings)
+            alignment = done.rigid if done is not None and stage == "ants" else None
+            result = _register(case, method, settings, glands, alignment)
         except Cancelled:
             raise
         except MrtrusError as error:
@@ -102,9 +106,29 @@ def evaluate_case(
             seconds += shared_s
         if alignment is not None and done is not None:
             seconds += done.timings_s["align"]
-        if done is None and method not in METHODS_WITHOUT_ANTS:
+        if done is None and stage == "ants":
             done = result
-        yield _scored(row, case, result, seconds)
+        yield _scored(row, case, result, seconds, extras)
+
+
+def _register(
+    case: LoadedCase,
+    method: str,
+    settings: Settings,
+    glands: tuple[GlandSegmentation, GlandSegmentation] | None,
+    alignment: RigidAlignment | None,
+) -> Registration:
+    if method.endswith(ZEROED) and glands is None:
+        raise InputError(f"The control {method} needs masks: name another method before it.")
+    mr, trus = _images_for(case, method)
+    return register(
+        mr,
+        trus,
+        settings=_settings_for(case, method.removesuffix(ZEROED), settings),
+        mr_gland=glands[0] if glands else None,
+        trus_gland=glands[1] if glands else None,
+        rigid=alignment,
+    )
 
 
 def _reference_glands(case: LoadedCase) -> tuple[GlandSegmentation, GlandSegmentation]:
@@ -112,32 +136,32 @@ def _reference_glands(case: LoadedCase) -> tuple[GlandSegmentation, GlandSegment
 
 
 def _settings_for(case: LoadedCase, method: str, settings: Settings) -> Settings:
-    """The method `initial` is the data set's own start; the others match the glands' centroids first."""
-    return replace(settings, method=method, initial=case.initial if method == "initial" else "gland")
+    """Methods without an alignment get the data set's own start; the others match the centroids first."""
+    own_start = _rigid_stage(method, settings) == "initial"
+    return replace(settings, method=method, initial=case.initial if own_start else "gland")
 
 
 def _images_for(case: LoadedCase, method: str) -> tuple[sitk.Image, sitk.Image]:
     return (case.mr * 0.0, case.trus * 0.0) if method.endswith(ZEROED) else (case.mr, case.trus)
 
 
-def _shared_alignment(done: Registration | None, method: str) -> RigidAlignment | None:
-    return None if done is None or method in METHODS_WITHOUT_ANTS else done.rigid
+def _rigid_stage(method: str, settings: Settings) -> RigidStage:
+    return method_named(method.removesuffix(ZEROED), settings.models).rigid
 
 
-def _scored(row: MetricsRow, case: LoadedCase, result: Registration, seconds: float) -> MetricsRow:
+def _scored(
+    row: MetricsRow, case: LoadedCase, result: Registration, seconds: float, extras: Extras
+) -> MetricsRow:
     moved = resample_mask(case.mr_gland, Grid.of(case.trus), result.transform)
-    rows = stage_maps(result).rows(
-        landmarks_of(case.mr_labels, case.label_names),
-        landmarks_of(case.trus_labels, case.label_names),
-        Grid.of(case.trus),
-    )
+    rows = stage_maps(result).rows(*_case_landmarks(case), Grid.of(case.trus))
     deformation = result.deformation.transform if result.deformation else None
     values = registration_measures(moved, case.trus_gland, rows, deformation=deformation).values
-    columns = {field.name for field in fields(MetricsRow)}
+    columns = set(_columns())
     known = {name: value for name, value in values.items() if name in columns}
     known |= {name: int(values[name]) for name in ("landmarks", "landmarks_lost")}
     if result.deformation is None:
         known["folds_percent"] = 0.0
+    challenge = extras.challenge(result)
     return replace(
         row,
         **known,  # type: ignore[arg-type]
@@ -146,7 +170,17 @@ def _scored(row: MetricsRow, case: LoadedCase, result: Registration, seconds: fl
         segmentation_dsc_mr=dsc(result.mr_gland.mask, case.mr_gland),
         segmentation_dsc_trus=dsc(result.trus_gland.mask, case.trus_gland),
         warnings=" ".join(dict.fromkeys(warning.code for warning in result.warnings)),
+        extras=extras.columns(result, rows, challenge),
+        labels=label_rows(case, result, rows),
+        challenge=challenge,
     )
+
+
+def _case_landmarks(case: LoadedCase) -> tuple[Landmarks, Landmarks]:
+    """Landmarks of both sides; points as they were given."""
+    if case.points is not None:
+        return case.points.mr, case.points.trus
+    return landmarks_of(case.mr_labels, case.label_names), landmarks_of(case.trus_labels, case.label_names)
 
 
 def _dense_error_mm(case: LoadedCase, transform: sitk.Transform) -> float:
@@ -165,11 +199,15 @@ def evaluate(
     masks: Masks,
     settings: Settings,
     on_row: Callable[[MetricsRow], None] | None = None,
+    measures: Collection[MeasureSet] = (),
 ) -> list[MetricsRow]:
-    """Every method on every case. A case that fails has a row with its error and stops nothing."""
+    """Every method on every case. A case that fails has a row with its error and stops nothing.
+
+    `measures` names sets of measures to take besides, see `Extras`.
+    """
     rows = []
     for case in cases:
-        for row in _case_rows(case, methods, masks=masks, settings=settings):
+        for row in _case_rows(case, methods, masks=masks, settings=settings, measures=measures):
             rows.append(row)
             if on_row is not None:
                 on_row(row)
@@ -177,7 +215,12 @@ def evaluate(
 
 
 def _case_rows(
-    case: Case, methods: Sequence[str], *, masks: Masks, settings: Settings
+    case: Case,
+    methods: Sequence[str],
+    *,
+    masks: Masks,
+    settings: Settings,
+    measures: Collection[MeasureSet],
 ) -> Iterator[MetricsRow]:
     """The rows of one case, each with the error where the case cannot even be loaded."""
     try:
@@ -186,33 +229,34 @@ def _case_rows(
         for method in methods:
             yield MetricsRow(case.name, method, masks, patient=case.patient, error=str(error))
         return
-    yield from evaluate_case(loaded, methods, masks=masks, settings=settings)
+    yield from evaluate_case(loaded, methods, masks=masks, settings=settings, measures=measures)
 
 
 def metrics_csv(rows: Sequence[MetricsRow]) -> str:
-    """The rows as CSV text; figures with four digits, nan as an empty field."""
+    """The rows as CSV text; figures with four digits, nan as an empty field. Extras come last."""
     buffer = io.StringIO()
-    names = [field.name for field in fields(MetricsRow)]
+    names = _columns()
+    extras = list(dict.fromkeys(name for row in rows for name in row.extras))
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow([*names, *extras])
     for row in rows:
-        writer.writerow([_shown(getattr(row, name)) for name in names])
+        values = [getattr(row, name) for name in names] + [row.extras.get(name, np.nan) for name in extras]
+        writer.writerow([_shown(value) for value in values])
     return buffer.getvalue()
+
+
+def all_labels_csv(rows: Sequence[MetricsRow]) -> str:
+    """The labels of all rows as CSV text, see `LabelRow`."""
+    return labels_csv(
+        (row.case, row.patient, row.method, row.masks, label) for row in rows for label in row.labels
+    )
+
+
+def _columns() -> list[str]:
+    return [each.name for each in fields(MetricsRow) if each.metadata.get("column", True)]
 
 
 def _shown(value: object) -> str:
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.4f}"
     return str(value)
-
-
-def write_text_atomically(text: str, path: Path) -> None:
-    """Write beside the target and move into place."""
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); give another folder.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .evaluate import MetricsRow
+from .mureg import ChallengeRow, challenge_rows
 from .statistics import Summary, summarise
 
 _COLUMNS = (
@@ -27,11 +28,23 @@ Folds are voxels of the reference TRUS gland with a Jacobian determinant ≤ 0. 
 case, loading of models included, of files not.
 """
 
+_OTHERS = """\
+srm: as the published code of paper A computes it, centroids in voxels, gland included, small labels dropped.
+mureg_site, mureg_code: µ-RegPro's figures as its web page defines and as its scorer computes them, in voxels
+of the MR, TRUS moving. paper_b: TRE is the mean over landmarks. Numbers of different definitions cannot be
+compared.
+"""
+_CHALLENGE = """\
+Over all cases; the scorer leaves out a label that no case has, so its means differ from those above. Lengths
+are divided by those before registration for the score; a failed case scores 0.
+"""
+
 
 def summary_markdown(rows: Sequence[MetricsRow], *, title: str, command: str) -> str:
     """The whole page: one table of methods, differences to rigid and centroid, segmentation, definitions."""
     parts = [f"# {title}", "", f"`{command}`", "", *_method_table(rows), "", *_difference_table(rows)]
     parts += ["", *_segmentation_lines(rows), "", _DEFINITIONS]
+    parts += [*_extras_table(rows), *_challenge_table(rows)]
     failed = [f"- {row.case}, {row.method}: {row.error}" for row in rows if row.error]
     if failed:
         parts += ["## Failed", "", *failed, ""]
@@ -111,3 +124,47 @@ def _segmentation_lines(rows: Sequence[MetricsRow]) -> list[str]:
     group = list(first.values())
     mr, trus = _summary(group, "segmentation_dsc_mr"), _summary(group, "segmentation_dsc_trus")
     return [f"Segmentation DSC: MR {_cell(mr, 3)}, TRUS {_cell(trus, 3)}."]
+
+
+def _extras_table(rows: Sequence[MetricsRow]) -> list[str]:
+    """The measures taken on request: a line each, a column a method."""
+    groups = _by_method(rows)
+    names = list(dict.fromkeys(name for group in groups.values() for row in group for name in row.extras))
+    if not names:
+        return []
+    lines = ["## Other groups' measures", "", f"| measure | {' | '.join(groups)} |"]
+    lines.append("|---" * (len(groups) + 1) + "|")
+    for name in names:
+        cells = [
+            _cell(
+                summarise([row.extras.get(name, np.nan) for row in group], [row.patient for row in group]), 3
+            )
+            for group in groups.values()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, "", _OTHERS]
+
+
+def challenge_summary(rows: Sequence[MetricsRow]) -> list[ChallengeRow]:
+    """The µ-RegPro figures of every method that has any, in both variants."""
+    found = []
+    for method, group in _by_method(rows).items():
+        figures = [row.challenge for row in group if row.challenge is not None]
+        failed = sum(bool(row.error) for row in rows if row.method == method)
+        seconds = float(np.mean([row.seconds for row in group]))
+        found += challenge_rows(method, figures, failed=failed, seconds=seconds) if figures else []
+    return found
+
+
+def _challenge_table(rows: Sequence[MetricsRow]) -> list[str]:
+    """The challenge's own table; lengths in voxels of the MR's grid."""
+    found = challenge_summary(rows)
+    if not found:
+        return []
+    names = ("dsc", "rdsc", "tre_vox", "rtre_vox", "rts_vox", "hd95_vox", "stdjd", "score")
+    lines = ["## µ-RegPro, TRUS moving on to MR", "", f"| method | variant | cases | {' | '.join(names)} |"]
+    lines.append("|---" * (len(names) + 3) + "|")
+    for row in found:
+        cells = ["–" if np.isnan(value) else f"{value:.3f}" for value in (getattr(row, n) for n in names)]
+        lines.append(f"| {row.method} | mureg_{row.variant} | {row.cases} | {' | '.join(cells)} |")
+    return [*lines, "", _CHALLENGE]

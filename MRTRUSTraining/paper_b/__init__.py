@@ -1,0 +1,1 @@
+"""Preprocessing and measures of the second method that this package reproduces (two stages, RERN)."""

@@ -1,0 +1,202 @@
+"""Pairs on a registration network's grid, prepared once and changed at random in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+import torch
+
+from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample
+from MRTRUSRegistrationLib.regions import region_grid, scaled_image
+from MRTRUSRegistrationLib.rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial
+from MRTRUSRegistrationLib.transforms import displacement_vox
+
+from .data.augmentation import (
+    SpatialRange,
+    flip_displacement,
+    flip_left_right,
+    random_displacement,
+    random_intensity,
+)
+from .data.cache import cached
+from .data.cases import Case, LoadedCase, load_case
+from .networks.warp import warp
+from .registration_settings import Alignment, RegistrationSettings, draft_card
+
+
+@dataclass(frozen=True)
+class RegistrationSample:
+    """One pair on the network's grid after the alignment; tensors are (1, C, K, J, I).
+
+    Images are in 0…1 over the whole volume, unmasked; labels hold the gland first, then landmarks. Where the
+    true map is known, the labels are the gland alone, and two fields (1, 3, K, J, I) in voxels say where the
+    fixed voxels lie: `truth_vox` in the unchanged moving volume, `change_vox` where augmentation took the
+    moving voxels from.
+    """
+
+    name: str
+    patient: str
+    moving_image: torch.Tensor
+    fixed_image: torch.Tensor
+    moving_labels: torch.Tensor
+    fixed_labels: torch.Tensor
+    voxel_mm: float
+    truth_vox: torch.Tensor | None = None
+    change_vox: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> RegistrationSample:
+        """The sample with its tensors on a device."""
+        moved: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: each.to(device) if torch.is_tensor(each) else each for name, each in moved.items()}
+        return RegistrationSample(**moved)
+
+
+# --- preparation -----------------------------------------------------------------------------------------
+
+
+def prepare_sample(case: LoadedCase, settings: RegistrationSettings) -> RegistrationSample:
+    """Bring one case on to the network's grid, aligned by its reference masks as in the pipeline."""
+    card = draft_card(settings)
+    alignment = aligned(case, settings.alignment)
+    grid, _ = region_grid(case.trus_gland, card)
+    moving = scaled_image(case.mr, grid, alignment, card)
+    fixed = scaled_image(case.trus, grid, None, card)
+    structures = len(case.mr_labels) if case.truth is None else 1
+    return RegistrationSample(
+        case.name,
+        case.patient,
+        _tensor([moving]),
+        _tensor([fixed]),
+        _tensor([_on_grid(label, grid, alignment) for label in case.mr_labels[:structures]]),
+        _tensor([_on_grid(label, grid, None) for label in case.trus_labels[:structures]]),
+        settings.preprocessing.spacing_mm[0],
+        None if case.truth is None else _true_displacement_vox(case.truth, alignment, grid),
+    )
+
+
+def aligned(case: LoadedCase, alignment: Alignment) -> sitk.Transform:
+    """TRUS points to MR points before the network: as the data set has it, by centroids, or by ANTs."""
+    if alignment == "initial":
+        return as_rigid(case.initial, mask_centroid_mm(case.trus_gland))
+    initial = gland_initial(case.mr_gland, case.trus_gland)
+    align = align_centroids if alignment == "centroid" else align_rigid
+    return align(case.mr_gland, case.trus_gland, initial).transform
+
+
+def _true_displacement_vox(truth: sitk.Transform, alignment: sitk.Transform, grid: Grid) -> torch.Tensor:
+    """(1, 3, K, J, I): from each voxel to where the aligned MR shows the same tissue."""
+    to_field = sitk.TransformToDisplacementFieldFilter()
+    to_field.SetReferenceImage(grid.blank())
+    # The last transform of the list is applied first.
+    field = to_field.Execute(sitk.CompositeTransform([alignment.GetInverse(), truth]))
+    return torch.from_numpy(displacement_vox(sitk.GetArrayFromImage(field), grid).copy())[None]
+
+
+def prepare_samples(
+    cases: Sequence[Case], settings: RegistrationSettings, cache: Path | None = None
+) -> list[RegistrationSample]:
+    """Prepared samples of the cases; with a `cache` folder each is prepared once for the same settings."""
+    return [_prepared(case, settings, cache) for case in cases]
+
+
+def _prepared(case: Case, settings: RegistrationSettings, cache: Path | None) -> RegistrationSample:
+    if cache is None:
+        return prepare_sample(load_case(case), settings)
+    how = RigidSettings() if settings.alignment == "rigid" else settings.alignment
+    said = [code for code in (case.mr_orientation, case.trus_orientation) if code is not None]
+    content = cached(
+        cache,
+        (case.name, settings.preprocessing, settings.grid_vox, how, *said),
+        case.files,
+        lambda: prepare_sample(load_case(case), settings).__dict__,
+    )
+    return RegistrationSample(**content)
+
+
+def _on_grid(label: sitk.Image, grid: Grid, transform: sitk.Transform | None) -> sitk.Image:
+    return resample(sitk.Cast(label, sitk.sitkFloat32), grid, transform)
+
+
+def _tensor(images: list[sitk.Image]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([sitk.GetArrayFromImage(image) for image in images])[None])
+
+
+# --- random changes --------------------------------------------------------------------------------------
+
+
+def augment(
+    sample: RegistrationSample, rng: np.random.Generator, settings: RegistrationSettings
+) -> RegistrationSample:
+    """A random change shared by both volumes, a random misalignment of the moving one, random contrast."""
+    shared = _random_like(sample.fixed_image, rng, settings.shared)
+    simulated = sample.truth_vox is not None
+    spread = settings.simulated_misalignment if simulated else settings.misalignment
+    misalignment = _random_like(sample.fixed_image, rng, spread)
+    moving = torch.cat([sample.moving_image, sample.moving_labels], dim=1)
+    fixed = torch.cat([sample.fixed_image, sample.fixed_labels], dim=1)
+    change = shared + warp(misalignment, shared)
+    moving, fixed = warp(moving, change), warp(fixed, shared)
+    truth = None if sample.truth_vox is None else shared + warp(sample.truth_vox, shared)
+    if rng.random() < 0.5:
+        moving, fixed = flip_left_right(moving), flip_left_right(fixed)
+        change, truth = flip_displacement(change), None if truth is None else flip_displacement(truth)
+    return replace(
+        sample,
+        moving_image=_random_contrast(moving[:, :1], rng, settings),
+        fixed_image=_random_contrast(fixed[:, :1], rng, settings),
+        moving_labels=moving[:, 1:],
+        fixed_labels=fixed[:, 1:],
+        truth_vox=truth,
+        change_vox=change,
+    )
+
+
+def _random_like(volume: torch.Tensor, rng: np.random.Generator, spread: SpatialRange) -> torch.Tensor:
+    """A random displacement (1, 3, K, J, I) on the grid and the device of a volume."""
+    size = (volume.shape[2], volume.shape[3], volume.shape[4])
+    return random_displacement(rng, spread, size).to(volume.device)
+
+
+def _random_contrast(
+    image: torch.Tensor, rng: np.random.Generator, settings: RegistrationSettings
+) -> torch.Tensor:
+    """Drawn by numpy, so on the processor; the image goes back to its device."""
+    return random_intensity(image.cpu(), rng, settings.intensity).to(image.device)
+
+
+def misdraw(gland: torch.Tensor, rng: np.random.Generator, error: SpatialRange) -> torch.Tensor:
+    """A gland (1, 1, K, J, I) as a segmenter might have drawn it."""
+    return warp(gland, _random_like(gland, rng, error))
+
+
+def aligned_by_masks(
+    sample: RegistrationSample, moving_gland: torch.Tensor, fixed_gland: torch.Tensor
+) -> tuple[RegistrationSample, torch.Tensor]:
+    """The pair after its moving side was shifted until the centroids of the drawn masks agree.
+
+    That is where the rigid alignment leaves a pair: what a mask has wrong moves the image, and a network that
+    never saw this would take two outlines that lie upon each other for two glands that do.
+    """
+    apart = centroid_vox(moving_gland[0, 0]) - centroid_vox(fixed_gland[0, 0])
+    shift = apart.view(1, 3, 1, 1, 1).expand(-1, -1, *fixed_gland.shape[2:])
+    moved = warp(torch.cat([sample.moving_image, sample.moving_labels, moving_gland], dim=1), shift)
+    change = shift if sample.change_vox is None else shift + warp(sample.change_vox, shift)
+    shifted = replace(sample, moving_image=moved[:, :1], moving_labels=moved[:, 1:-1], change_vox=change)
+    return shifted, moved[:, -1:]
+
+
+def centroid_vox(label: torch.Tensor) -> torch.Tensor:
+    """(3,) intensity-weighted centroid of (K, J, I) in voxels, array-axis order; nan where it is empty."""
+    weights = label.double()
+    total = weights.sum()
+    parts = []
+    for axis, size in enumerate(label.shape):
+        others = [a for a in range(3) if a != axis]
+        places = torch.arange(size, dtype=torch.float64, device=label.device)
+        parts.append((weights.sum(others) * places).sum() / total)
+    return torch.stack(parts).float()

@@ -1,0 +1,121 @@
+"""What a registration network is and how it is trained: settings alone, so that rows can name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from MRTRUSRegistrationLib.models import ModelCard, Preprocessing
+
+from .data.augmentation import IntensityRange, SpatialRange
+
+Alignment = Literal["initial", "centroid", "rigid"]
+Inputs = Literal["regions", "images", "images+masks"]
+Structures = Literal["all", "gland", "one"]
+
+
+@dataclass(frozen=True)
+class RegionLoss:
+    """Weights of the loss: `mi`·L_MI + L_Dice + `smoothness`·L_reg (equation 6 has 1, 1, 0.4).
+
+    `structures` are those of the Dice: all that a pair has, the gland alone, or one a step at random (Hu et
+    al. 2018). `bending` weighs the bending energy. `mi_domain` says over which voxels the mutual information
+    is taken: those of the fixed gland, or the whole volume, zero outside the gland, as the official code has
+    it. `dense` weighs the mean distance (mm) to the true map within the gland, where a case has one.
+    """
+
+    mi: float = 1.0
+    gland: float = 0.1
+    landmark: float = 0.3
+    smoothness: float = 0.4
+    dice_scales_mm: tuple[float, ...] = (0.0,)
+    dense: float = 0.0
+    bending: float = 0.0
+    structures: Structures = "all"
+    mi_domain: Literal["gland", "volume"] = "gland"
+
+
+@dataclass(frozen=True)
+class RegistrationSettings:
+    """What a registration network is, its input grid (i, j, k) and how it is trained.
+
+    `network` and `options` are those of `networks.named`. `alignment` is what brings the MR near the TRUS
+    before the network: the data set's own start, the glands' centroids, or ANTs on the masks.
+
+    `inputs`: `regions` shows the gland as `intensity_floor` and `context` say (see `regions.show_gland`; the
+    paper's masking is 0 and 0), `images` the images as they are, `images+masks` both glands beside them,
+    whose values training scales by a random factor down to 1 − `gland_scaling`.
+
+    Spatial ranges are the random changes of training: `shared` by both volumes, `misalignment` of the moving
+    one (`simulated_misalignment` where the true map is known), and `mask_error` of the glands that the
+    network is shown, which the loss does not know of.
+    """
+
+    network: str = "cmsa"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing = Preprocessing("LPS", (1.5, 1.5, 1.5), smoothing_mm=0.7)
+    grid_vox: tuple[int, int, int] = (64, 48, 48)
+    alignment: Alignment = "rigid"
+    inputs: Inputs = "regions"
+    intensity_floor: float = 0.5
+    context: float = 0.0
+    mirror_averaged: bool = True
+    loss: RegionLoss = RegionLoss()
+    first_share: float = 0.35
+    misalignment: SpatialRange = SpatialRange(
+        rotation_deg=6.0, log_scale=0.03, shear=0.02, translation_vox=0.8, elastic_vox=0.4
+    )
+    # Simulated pairs are turned against each other already, by more than masks can tell.
+    simulated_misalignment: SpatialRange = SpatialRange(
+        rotation_deg=3.0, log_scale=0.02, shear=0.02, translation_vox=0.5, elastic_vox=0.7
+    )
+    shared: SpatialRange = SpatialRange(
+        rotation_deg=6.0, log_scale=0.06, shear=0.03, translation_vox=1.0, elastic_vox=0.8
+    )
+    mask_error: SpatialRange = SpatialRange(
+        rotation_deg=0.0, log_scale=0.06, translation_vox=1.0, elastic_vox=1.5, elastic_nodes=6
+    )
+    gland_scaling: float = 0.0
+    validation_draws: int = 2
+    intensity: IntensityRange = IntensityRange(probability=0.3, noise=0.02)
+    kind: Literal["registration"] = "registration"
+
+    @property
+    def shown(self) -> dict[str, float]:
+        """The `floor` and `context` that `regions.show_gland` is given."""
+        if self.inputs == "regions":
+            return {"floor": self.intensity_floor, "context": self.context}
+        return {"floor": 0.0, "context": 1.0}
+
+
+def region_settings(settings: RegistrationSettings) -> dict[str, Any]:
+    """What a card says of how the network is shown a pair; what is not said is the pipeline's default."""
+    shown = settings.shown
+    content: dict[str, Any] = {"intensity_floor": shown["floor"]}
+    if shown["context"]:
+        content["context"] = shown["context"]
+    if settings.alignment != "rigid":
+        content["alignment"] = settings.alignment
+    if settings.inputs == "images+masks":
+        content["inputs"] = settings.inputs
+    return content
+
+
+def draft_card(settings: RegistrationSettings) -> ModelCard:
+    """The card of a network in training, as far as pre-processing needs it."""
+    return ModelCard(
+        name=settings.network,
+        title="",
+        task="registration",
+        modality="MR-TRUS",
+        architecture={},
+        preprocessing=settings.preprocessing,
+        grid_vox=settings.grid_vox,
+        settings=region_settings(settings),
+        training_data=(),
+        figures=(),
+        licence="",
+        file="",
+        sha256="",
+    )

@@ -1,0 +1,188 @@
+"""`mrtrus-train table`: export the trained rows of a table, evaluate all its rows, write the table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from MRTRUSRegistrationLib.errors import InputError, RegistrationError
+from MRTRUSRegistrationLib.geometry import Grid
+from MRTRUSRegistrationLib.models import InstalledModel, read_card, resolve_device
+from MRTRUSRegistrationLib.outputs import write_text_atomically
+from MRTRUSRegistrationLib.pipeline import Settings
+from MRTRUSRegistrationLib.segmentation import segment_gland
+
+from .data.cases import Case, LoadedCase, load_case
+from .evaluation.evaluate import MetricsRow, evaluate, metrics_csv
+from .export import export_registration, export_segmentation
+from .paper_b.measures import segmentation_figures
+from .registration_settings import RegistrationSettings
+from .row import Place, Row, rows_of_table
+from .run import reopen
+from .segmentation_training import SegmentationSettings
+from .table_text import REFERENCE, Line, line_of, table_csv, table_markdown
+from .watching import read_seconds
+
+Report = Callable[[str], None]
+# By method, by figure: one value a case, in the order of the cases.
+Figures = dict[str, dict[str, list[float]]]
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """Which table of which runs, on which cases, with which other methods of the pipeline beside them."""
+
+    table: str
+    runs: Path
+    cases: Sequence[Case]
+    output: Path
+    also: Sequence[str] = ()
+    settings: Settings = field(default_factory=Settings)
+
+
+def make_table(request: TableRequest, *, command: str, report: Report = print) -> tuple[Path, Path]:
+    """Write tableNAME.md and tableNAME.csv, metrics.csv, and the exported models; returns the table's files.
+
+    A row that is not trained stands in the table without our figures. `InputError` where none can be
+    compared, or a run folder holds another row's run.
+    """
+    rows = rows_of_table(request.table)
+    request.output.mkdir(parents=True, exist_ok=True)
+    models = {row.name: _exported(row, request) for row in rows if _is_ready(row, request.runs)}
+    if not models and not any(not row.is_trained for row in rows):
+        raise InputError(
+            f"{request.runs} holds no trained row of table {request.table}; train them by "
+            f"`mrtrus-train run --table {request.table}`."
+        )
+    figures = _registration_figures(rows, request, set(models), report)
+    figures |= _segmentation_figures(rows, models, request, report)
+    lines = _lines(rows, figures, request)
+    title = f"Table {request.table} on {len(request.cases)} pairs"
+    paths = (request.output / f"table{request.table}.md", request.output / f"table{request.table}.csv")
+    write_text_atomically(table_markdown(request.table, lines, title=title, command=command), paths[0])
+    write_text_atomically(table_csv(request.table, lines), paths[1])
+    return paths
+
+
+def _is_ready(row: Row, runs: Path) -> bool:
+    return row.is_trained and (runs / row.name / "best.pt").is_file()
+
+
+def _exported(row: Row, request: TableRequest) -> InstalledModel:
+    """The model of a run, with the settings that the run had.
+
+    Segmenters lie apart: the masks of the registrations are those of the bundled ones.
+    """
+    folder = request.runs / row.name
+    found = reopen(folder).row
+    if found.name != row.name:
+        raise InputError(f"{folder} holds a run of the row {found.name}; keep each run in its own folder.")
+    segments = isinstance(row.method, SegmentationSettings)
+    card_path = export_row(found, folder, request.output / ("segmenters" if segments else "models"))
+    return InstalledModel(read_card(card_path), card_path)
+
+
+def export_row(row: Row, run: Path, output: Path, *, sharp: Path | None = None, note: str = "") -> Path:
+    """Write the model of a run under its row's name, with `sharp` as in `export_segmentation`."""
+    if isinstance(row.method, SegmentationSettings):
+        return export_segmentation(
+            run, row.method, output, name=row.name, title=row.title, sharp=sharp, note=note
+        )
+    if sharp is not None:
+        raise InputError(f"The row {row.name} is no segmenter, so it has no second run.")
+    if not isinstance(row.method, RegistrationSettings):
+        raise InputError(f"The row {row.name} is not trained, so there is nothing to export.")
+    return export_registration(run, row.method, output, name=row.name, title=row.title, note=note)
+
+
+# --- figures ---------------------------------------------------------------------------------------------
+
+
+def _registration_figures(
+    rows: Sequence[Row], request: TableRequest, trained: set[str], report: Report
+) -> Figures:
+    """Every method of the table that can run, the reference and the others, through `mrtrus evaluate`."""
+    ready = [row for row in rows if not row.is_trained or row.name in trained]
+    names = [row.pipeline_method for row in ready if not isinstance(row.method, SegmentationSettings)]
+    methods = list(dict.fromkeys([*names, REFERENCE, *request.also]))
+    folder = request.output / "models"
+    folder.mkdir(exist_ok=True)
+    settings = Settings(models=folder, device=request.settings.device, seed=request.settings.seed)
+
+    def show(row: MetricsRow) -> None:
+        report(f"{row.case} {row.method}: {row.error or f'DSC {row.dsc:.3f}, TRE {row.tre_rms_mm:.2f} mm'}")
+
+    found = evaluate(request.cases, methods, masks="predicted", settings=settings, on_row=show)
+    write_text_atomically(metrics_csv(found), request.output / "metrics.csv")
+    return {method: _by_figure([row for row in found if row.method == method]) for method in methods}
+
+
+def _by_figure(rows: Sequence[MetricsRow]) -> dict[str, list[float]]:
+    """A case that failed has nan in every figure."""
+    values = [asdict(row) for row in rows]
+    numbers = [name for name, value in values[0].items() if isinstance(value, float)]
+    return {name: [value[name] for value in values] for name in numbers}
+
+
+def _segmentation_figures(
+    rows: Sequence[Row], models: Mapping[str, InstalledModel], request: TableRequest, report: Report
+) -> Figures:
+    segmenters = [row.name for row in rows if isinstance(row.method, SegmentationSettings)]
+    ready = [name for name in segmenters if name in models]
+    figures: Figures = {name: defaultdict(list) for name in ready}
+    device = resolve_device(request.settings.device) if ready else ""
+    for each in request.cases if ready else ():
+        case = load_case(each)
+        for name in ready:
+            values = _segmented(case, models[name], device)
+            for figure, value in values.items():
+                figures[name][figure].append(value)
+            report(f"{case.name} {name}: DSC {values['dsc']:.3f}")
+    return figures
+
+
+def _segmented(case: LoadedCase, model: InstalledModel, device: str) -> dict[str, float]:
+    """The measures of one mask; a segmenter that finds no gland has drawn an empty one."""
+    mr = model.card.modality == "MR"
+    image, gland = (case.mr, case.mr_gland) if mr else (case.trus, case.trus_gland)
+    try:
+        mask = segment_gland(image, model, device=device).mask
+    except RegistrationError:
+        mask = Grid.of(gland).blank()
+    return asdict(segmentation_figures(mask, gland))
+
+
+# --- lines -----------------------------------------------------------------------------------------------
+
+
+def _lines(rows: Sequence[Row], figures: Figures, request: TableRequest) -> list[Line]:
+    table, patients = request.table, [case.patient for case in request.cases]
+    lines = [
+        line_of(
+            row.pipeline_method,
+            row.place(table),
+            table,
+            figures=figures,
+            patients=patients,
+            training=_training(row, request.runs),
+        )
+        for row in rows
+    ]
+    for name in request.also:
+        place = Place(rows[0].place(table).table, len(lines) + 1, f"{name} (installed model)")
+        lines.append(line_of(name, place, table, figures=figures, patients=patients, training="installed"))
+    return lines
+
+
+def _training(row: Row, runs: Path) -> str:
+    """How long a row was trained, or that it was not."""
+    if not row.is_trained:
+        return "none"
+    if not _is_ready(row, runs):
+        return "not trained"
+    schedule = reopen(runs / row.name).row.schedule
+    seconds = read_seconds(runs / row.name / "time.json")
+    steps = f"{schedule.steps} steps" if schedule else ""
+    return steps if seconds is None else f"{steps}, {seconds / 60:.0f} min"

@@ -1,0 +1,164 @@
+"""The tables of the papers as Markdown and CSV: published figures beside ours, interval and paired test."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from .evaluation.statistics import Summary, summarise
+from .row import Place
+
+REFERENCE = "rigid"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure: its name in metrics.csv, heading, published mean and deviation ("" for none), digits."""
+
+    figure: str
+    heading: str
+    published: str
+    published_sd: str
+    digits: int
+
+
+_DSC = Column("dsc", "DSC", "dsc", "dsc_sd", 3)
+_TRE = Column("tre_rms_mm", "TRE mm", "tre_mm", "tre_sd_mm", 2)
+COLUMNS: Mapping[str, tuple[Column, ...]] = {
+    "1": (_DSC, _TRE),
+    "2": (_DSC, _TRE),
+    "B": (
+        _DSC,
+        Column("accuracy", "accuracy", "accuracy", "", 3),
+        Column("precision", "precision", "", "", 3),
+        Column("recall", "recall", "", "", 3),
+        Column("hd95_mm", "HD95 mm", "hd95_mm", "", 2),
+        # Paper B takes the mean over a case's points, as far as its text can be read.
+        Column("tre_mean_mm", "TRE (mean) mm", "tre_mm", "", 2),
+    ),
+}
+_DEFINITIONS = """\
+Ours: mean ± standard deviation over pairs [95 % interval of the mean, patient-level bootstrap], with
+predicted masks where a method uses masks; the reference is always the human gland and landmarks. TRE is the
+distance of the centroids of corresponding landmarks, per case as root mean square or, where the heading says
+so, as mean over its landmarks; the gland is not one of them. p is of the two-sided Wilcoxon signed-rank test
+of the patients' mean differences to the rigid alignment; of n patients it cannot be less than 2/2ⁿ. Published
+figures are of other pairs, with the checkpoint chosen on the test pairs; ours was chosen on the validation
+part.
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table: published and own figures and p against the reference, by the column's figure."""
+
+    name: str
+    place: Place
+    summaries: Mapping[str, Summary]
+    p_values: Mapping[str, float]
+    cases: int
+    training: str
+
+    def published(self, column: Column) -> tuple[float | None, float | None]:
+        """Mean and standard deviation as published, None where there is none."""
+        known = self.place.published
+        mean = getattr(known, column.published) if column.published else None
+        deviation = getattr(known, column.published_sd) if column.published_sd else None
+        return mean, deviation
+
+
+def line_of(
+    name: str,
+    place: Place,
+    table: str,
+    *,
+    figures: Mapping[str, Mapping[str, Sequence[float]]],
+    patients: Sequence[str],
+    training: str,
+) -> Line:
+    """The line of one method from all methods' figures, each one value a case."""
+    own, reference = figures.get(name, {}), figures.get(REFERENCE, {})
+    known = [column.figure for column in COLUMNS[table] if column.figure in own]
+    compared = [figure for figure in known if figure in reference and name != REFERENCE]
+    return Line(
+        name,
+        place,
+        {figure: summarise(own[figure], patients) for figure in known},
+        {figure: paired_p(own[figure], reference[figure], patients) for figure in compared},
+        len(patients),
+        training,
+    )
+
+
+def paired_p(values: Sequence[float], reference: Sequence[float], patients: Sequence[str]) -> float:
+    """Two-sided Wilcoxon signed-rank test of the patients' mean differences; nan where there are none.
+
+    Pairs of one patient are not independent, so that a patient counts once.
+    """
+    differences = np.asarray(values, float) - np.asarray(reference, float)
+    known, groups = np.isfinite(differences), np.asarray(patients)
+    means = [float(differences[known & (groups == p)].mean()) for p in np.unique(groups[known])]
+    if not means:
+        return float("nan")
+    return float(wilcoxon(means).pvalue) if np.any(means) else 1.0
+
+
+def table_markdown(table: str, lines: Sequence[Line], *, title: str, command: str) -> str:
+    """The page: table and definitions."""
+    columns = COLUMNS[table]
+    heads = [f"{column.heading} published | ours | p" for column in columns]
+    rows = ["| row | " + " | ".join(heads) + " | training |", "|---" * (2 + 3 * len(columns)) + "|"]
+    for line in lines:
+        cells = [f"{_published(line, column)} | {_ours(line, column)}" for column in columns]
+        rows.append(f"| {line.place.title} | {' | '.join(cells)} | {line.training} |")
+    return "\n".join([f"# {title}", "", f"`{command}`", "", *rows, "", _DEFINITIONS])
+
+
+def _published(line: Line, column: Column) -> str:
+    mean, deviation = line.published(column)
+    if mean is None:
+        return "–"
+    spread = "" if deviation is None else f" ± {deviation:.{column.digits}f}"
+    return f"{mean:.{column.digits}f}{spread}"
+
+
+def _ours(line: Line, column: Column) -> str:
+    summary = line.summaries.get(column.figure)
+    if summary is None or summary.pairs == 0:
+        return "– | –"
+    digits = column.digits
+    interval = f"[{summary.low:.{digits}f}, {summary.high:.{digits}f}]"
+    p = line.p_values.get(column.figure)
+    shown = "–" if p is None or np.isnan(p) else f"{p:.3f}"
+    missing = "" if summary.pairs == line.cases else f" ({summary.pairs} of {line.cases})"
+    return f"{summary.mean:.{digits}f} ± {summary.sd:.{digits}f} {interval}{missing} | {shown}"
+
+
+def table_csv(table: str, lines: Sequence[Line]) -> str:
+    """One line a row; an empty field where there is no figure."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    parts = ("published", "published_sd", "mean", "sd", "low", "high", "pairs", "p_vs_rigid")
+    heads = [f"{column.figure}_{part}" for column in COLUMNS[table] for part in parts]
+    writer.writerow(["row", "title", *heads, "training"])
+    for line in lines:
+        values = [value for column in COLUMNS[table] for value in _values(line, column)]
+        writer.writerow([line.name, line.place.title, *map(_field, values), line.training])
+    return buffer.getvalue()
+
+
+def _values(line: Line, column: Column) -> list[float | int | None]:
+    s = line.summaries.get(column.figure)
+    ours = [None] * 5 if s is None else [s.mean, s.sd, s.low, s.high, s.pairs]
+    return [*line.published(column), *ours, line.p_values.get(column.figure)]
+
+
+def _field(value: float | int | None) -> str:
+    if value is None or np.isnan(value):
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

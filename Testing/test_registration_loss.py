@@ -1,0 +1,96 @@
+"""The loss of a registration network: which structures, which domain, which regulariser, on known fields."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from MRTRUSTraining.losses import bending_energy, gradient_l2, whole_volume_mutual_information
+from MRTRUSTraining.registration_loss import choose_structures, region_matching_loss
+from MRTRUSTraining.registration_samples import RegistrationSample
+from MRTRUSTraining.registration_settings import RegionLoss
+
+SIZE = (16, 16, 16)
+DICE_ALONE = RegionLoss(mi=0.0, gland=1.0, landmark=1.0, smoothness=0.0)
+
+
+def box(start: int, stop: int, shift: int = 0) -> torch.Tensor:
+    """(1, 1, K, J, I): a cube shifted along the last axis."""
+    label = torch.zeros(1, 1, *SIZE)
+    label[..., start:stop, start:stop, start + shift : stop + shift] = 1
+    return label
+
+
+def sample(shift: int = 2) -> RegistrationSample:
+    """Gland and landmark lie `shift` voxels further along the last axis in the moving volume."""
+    image = torch.rand(1, 1, *SIZE, generator=torch.Generator().manual_seed(0))
+    moving = torch.cat([box(3, 11, shift), box(6, 8, shift)], dim=1)
+    fixed = torch.cat([box(3, 11), box(6, 8)], dim=1)
+    return RegistrationSample("s", "s", image.roll(shift, -1), image, moving, fixed, 1.5)
+
+
+def field(shift: float) -> torch.Tensor:
+    displacement = torch.zeros(1, 3, *SIZE)
+    displacement[:, 2] = shift
+    return displacement
+
+
+def loss(weights: RegionLoss, shift: float, structures: list[int] | None = None) -> float:
+    return float(region_matching_loss(sample(), field(shift), weights, structures=structures)[0])
+
+
+def test_structures_are_chosen_as_named() -> None:
+    rng = np.random.default_rng(0)
+    assert choose_structures("all", 4, rng) == [0, 1, 2, 3]
+    assert choose_structures("gland", 4, rng) == [0]
+    drawn = Counter(choose_structures("one", 4, rng)[0] for _ in range(400))
+    assert sorted(drawn) == [0, 1, 2, 3]
+    assert min(drawn.values()) > 70
+
+
+def test_the_dice_is_of_the_chosen_structures() -> None:
+    # Boxes of eight and of two voxels' width, two apart: Dice 6/8 and 0.
+    assert loss(DICE_ALONE, 0.0, [0]) == pytest.approx(1 - 6 / 8, abs=1e-4)
+    assert loss(DICE_ALONE, 0.0, [1]) == pytest.approx(1.0, abs=1e-4)
+    assert loss(DICE_ALONE, 0.0) == pytest.approx(1 - (6 / 8) / 2, abs=1e-4)
+    assert loss(DICE_ALONE, 2.0) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_landmark_alone_has_the_weight_of_a_landmark() -> None:
+    weights = replace(DICE_ALONE, gland=0.1, landmark=0.3)
+    assert loss(weights, 2.0, [0]) == pytest.approx(0.9, abs=1e-4)
+    assert loss(weights, 2.0, [1]) == pytest.approx(0.7, abs=1e-4)
+
+
+def test_each_regulariser_has_its_own_weight() -> None:
+    axis = torch.arange(SIZE[2], dtype=torch.float32)
+    curved = field(0.0)
+    curved[:, 2] = 0.05 * axis**2
+    for name, measure in (("smoothness", gradient_l2), ("bending", bending_energy)):
+        weights = replace(DICE_ALONE, **{name: 0.7})
+        total, parts = region_matching_loss(sample(), curved, weights)
+        without, _ = region_matching_loss(sample(), curved, DICE_ALONE)
+        assert float(total - without) == pytest.approx(0.7 * float(measure(curved)), rel=1e-4)
+        assert set(parts) == {"dice", "gradient" if name == "smoothness" else "bending"}
+    # A shift costs neither.
+    both = replace(DICE_ALONE, smoothness=1.0, bending=1.0)
+    assert loss(both, 2.0) == pytest.approx(loss(DICE_ALONE, 2.0), abs=1e-6)
+
+
+@pytest.mark.parametrize("domain", ["gland", "volume"])
+def test_mutual_information_is_highest_where_the_images_agree(domain: str) -> None:
+    weights = replace(DICE_ALONE, gland=0.0, landmark=0.0, mi=1.0, mi_domain=domain)  # type: ignore[arg-type]
+    assert loss(weights, 2.0) < loss(weights, 0.0) - 0.3
+
+
+def test_the_whole_volume_is_zero_outside_the_glands() -> None:
+    pair = sample()
+    weights = replace(DICE_ALONE, mi=1.0, mi_domain="volume")
+    _, parts = region_matching_loss(pair, field(2.0), weights)
+    glands = pair.fixed_labels[:, :1]
+    expected = whole_volume_mutual_information(pair.fixed_image, pair.fixed_image, glands, glands)
+    assert parts["mi"] == pytest.approx(float(expected), abs=1e-3)

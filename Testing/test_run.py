@@ -1,0 +1,278 @@
+"""Runs of rows: the record, going on, refusals, every kind of input, the commands."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from row_case import registration_content, segmentation_content, tiny_data, write_row
+
+from MRTRUSRegistrationLib.cli_support import run_app
+from MRTRUSRegistrationLib.errors import InputError, RegistrationError
+from MRTRUSTraining.cli import app
+from MRTRUSTraining.data.cases import find_part
+from MRTRUSTraining.registration_samples import centroid_vox, prepare_samples
+from MRTRUSTraining.registration_settings import RegistrationSettings
+from MRTRUSTraining.row import Row, find_row, row_from
+from MRTRUSTraining.run import Run, carry_out, check_weights, reopen
+from MRTRUSTraining.sources import Sources
+from MRTRUSTraining.watching import read_seconds
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def tiny(**method: Any) -> Row:
+    return row_from(registration_content(**method), "row")
+
+
+def longer(row: Row, steps: int) -> Row:
+    assert row.schedule is not None
+    return replace(row, schedule=replace(row.schedule, steps=steps))
+
+
+def run(row: Row, data: Path, folder: Path, cache: Path | None = None, steps: int | None = None) -> Path:
+    row = row if steps is None else longer(row, steps)
+    return carry_out(Run(row, Sources(data), folder, cache), watchers=())
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    a, b = checkpoint(first), checkpoint(second)
+    assert a["step"] == b["step"]
+    for part in ("network", "average"):
+        for name, value in a[part].items():
+            assert torch.equal(value, b[part][name]), name
+
+
+def test_a_run_says_what_it_is(data: Path, cache: Path, tmp_path: Path) -> None:
+    row = tiny()
+    best = run(row, data, tmp_path / "run", cache)
+    assert best == tmp_path / "run" / "best.pt"
+    content = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert row_from(content["row"], "run.json") == row
+    assert content["training_data"][0]["pairs"] == 2
+    assert content["training_data"][0]["patients"] == 1
+    assert torch.load(best, weights_only=True)["row"] == row.identity
+    again = reopen(tmp_path / "run")
+    assert (again.row, again.sources.data, again.cache) == (row, data.resolve(), cache.resolve())
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_the_seed_decides_the_run(data: Path, cache: Path, tmp_path: Path) -> None:
+    run(tiny(), data, tmp_path / "a", cache, steps=2)
+    torch.rand(7)
+    run(tiny(), data, tmp_path / "b", cache, steps=2)
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+    run(replace(tiny(), seed=6), data, tmp_path / "c", cache, steps=2)
+    first = checkpoint(tmp_path / "a")["network"]
+    assert any(not torch.equal(v, checkpoint(tmp_path / "c")["network"][k]) for k, v in first.items())
+
+
+INPUTS: list[dict[str, Any]] = [
+    {"network": "cmsa", "alignment": "initial", "loss": {"mi": 1.0, "mi_domain": "volume"}},
+    {
+        "network": "localnet",
+        "options": {"width": 4, "depth": 2},
+        "inputs": "images",
+        "loss": {"mi": 0.0, "bending": 0.5, "structures": "one", "dice_scales_mm": [0.0, 4.0]},
+    },
+    {
+        "network": "segmentation-based",
+        "inputs": "images+masks",
+        "gland_scaling": 0.5,
+        "loss": {"mi": 0.0, "structures": "gland"},
+    },
+    {"network": "rern", "options": {"widths": [2, 2, 4, 4, 4]}, "inputs": "images"},
+]
+
+
+@pytest.mark.parametrize("method", INPUTS, ids=[each["network"] for each in INPUTS])
+def test_every_network_trains_with_its_inputs(
+    data: Path, cache: Path, tmp_path: Path, method: dict[str, Any]
+) -> None:
+    row = tiny(**{"options": {}, **method})
+    run(row, data, tmp_path / "run", cache, steps=1)
+    before = row.method
+    assert checkpoint(tmp_path / "run")["step"] == 1
+    figures = torch.load(tmp_path / "run" / "best.pt", weights_only=True)["figures"]
+    assert np.isfinite(list(figures.values())).all()
+    assert figures["tre_rms_mm"] == -figures["score"]
+    assert row.method is before
+
+
+def test_the_alignment_of_a_row_is_that_of_its_samples(data: Path) -> None:
+    """The tiny TRUS lies 2 mm beside the MR; centroids know of it, the data set's own start does not."""
+    fine = {"preprocessing": {"orientation": "LPS", "spacing_mm": [2.0] * 3}, "grid_vox": [32, 32, 32]}
+    apart_mm = {}
+    for alignment in ("initial", "centroid", "rigid"):
+        settings = tiny(alignment=alignment, **fine).method
+        assert isinstance(settings, RegistrationSettings)
+        (sample,) = prepare_samples(find_part(data, "mrus", "val")[:1], settings)
+        glands = sample.moving_labels[0, 0], sample.fixed_labels[0, 0]
+        apart_mm[alignment] = 2.0 * float((centroid_vox(glands[0]) - centroid_vox(glands[1])).norm())
+    assert apart_mm["initial"] == pytest.approx(2.0, abs=0.1)
+    assert max(apart_mm["centroid"], apart_mm["rigid"]) < 0.2
+
+
+@pytest.mark.parametrize("loss", ["dice", "dice+cross-entropy"])
+def test_a_segmenter_trains_and_its_samples_come_from_the_cache(
+    data: Path, tmp_path: Path, loss: str
+) -> None:
+    row = row_from(segmentation_content(loss=loss), "row")
+    for name in ("a", "b"):
+        run(row, data, tmp_path / name, tmp_path / "cache", steps=2)
+        entries = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+        assert len(entries) == 4
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == entries
+
+
+# --- going on, and refusing to ---------------------------------------------------------------------------
+
+
+def test_another_row_is_refused_and_nothing_is_lost(data: Path, cache: Path, tmp_path: Path) -> None:
+    run(tiny(), data, tmp_path, cache, steps=2)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    other = replace(tiny(), name="other")
+    with pytest.raises(InputError, match="a run of the row tiny"):
+        run(other, data, tmp_path, cache)
+    with pytest.raises(InputError, match=r"differs in method\.loss\.mi, seed"):
+        run(replace(tiny(loss={"mi": 0.5}), seed=7), data, tmp_path, cache)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_checkpoint_of_another_row_is_refused_without_the_record(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    run(tiny(), data, tmp_path, cache, steps=2)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(InputError, match=r"checkpoint of the row tiny [0-9a-f]+, not of other"):
+        run(replace(tiny(), name="other"), data, tmp_path, cache)
+
+
+def test_a_row_that_is_not_trained_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="rigid is not trained"):
+        run(find_row("rigid"), data, tmp_path)
+
+
+def test_a_split_without_a_validation_part_is_refused(data: Path, tmp_path: Path) -> None:
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": ["a"], "val": []}), encoding="utf-8")
+    with pytest.raises(InputError, match="no cases in 'val'"):
+        carry_out(Run(tiny(), Sources(data, split=split), tmp_path / "run"), watchers=())
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, cache: Path, tmp_path: Path) -> None:
+    run(tiny(), data, tmp_path, cache, steps=2)
+    content = checkpoint(tmp_path)
+    weights = next(iter(content["network"]))
+    content["network"][weights][:] = float("nan")
+    torch.save(content, tmp_path / "checkpoint.pt")
+    kept = (tmp_path / "checkpoint.pt").read_bytes(), (tmp_path / "best.pt").read_bytes()
+    with pytest.raises(RegistrationError, match="not finite at step 2"):
+        run(tiny(), data, tmp_path, cache, steps=4)
+    assert ((tmp_path / "checkpoint.pt").read_bytes(), (tmp_path / "best.pt").read_bytes()) == kept
+
+
+def test_weights_are_exported_for_what_they_were_trained_for(data: Path, cache: Path, tmp_path: Path) -> None:
+    run(tiny(), data, tmp_path, cache, steps=1)
+    # What follows the network, and what only training uses, may be said anew.
+    check_weights(tmp_path, tiny(loss={"mi": 0.5}, mirror_averaged=False))
+    with pytest.raises(InputError, match=r"other settings of tiny \(alignment, context\)"):
+        check_weights(tmp_path, tiny(alignment="rigid", context=1.0))
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_weights(data: Path, cache: Path, tmp_path: Path) -> None:
+    content = registration_content()
+    content["schedule"] |= {"steps": 30, "validations": 15}
+    path = write_row(tmp_path / "tiny.yaml", content)
+    command = [sys.executable, "-m", "MRTRUSTraining.cli"]
+    given = ["--data", str(data), "--cache", str(cache)]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen([*command, "run", str(path), *given, "--output", str(killed)])
+    deadline = time.monotonic() + 120
+    while not (killed / "tiny" / "checkpoint.pt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert checkpoint(killed / "tiny")["step"] < 30
+    assert run_app(app, ["resume", str(killed / "tiny")]) == 0
+    assert run_app(app, ["run", str(path), *given, "--output", str(whole)]) == 0
+    assert_same_weights(killed / "tiny", whole / "tiny")
+
+
+# --- the commands ----------------------------------------------------------------------------------------
+
+
+def test_run_and_resume_by_command(
+    data: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_row(tmp_path / "tiny.yaml", registration_content())
+    given = ["--data", str(data), "--output", str(tmp_path), "--cache", str(cache), "--steps", "2"]
+    assert run_app(app, ["run", str(path), *given]) == 0
+    said = capsys.readouterr().out
+    assert "validation" in said
+    assert str(tmp_path / "tiny" / "best.pt") in said
+    assert run_app(app, ["resume", str(tmp_path / "tiny"), "--steps", "4"]) == 0
+    assert checkpoint(tmp_path / "tiny")["step"] == 4
+    assert reopen(tmp_path / "tiny").row.schedule.steps == 4  # type: ignore[union-attr]
+    assert (read_seconds(tmp_path / "tiny" / "time.json") or 0) > 0
+
+
+BAD: list[tuple[list[str], str]] = [
+    (["run"], "Name either one row or a table"),
+    (["run", "ours-2", "--table", "1"], "Name either one row or a table"),
+    (["run", "ours-3"], "no row 'ours-3'"),
+    (["run", "--table", "7"], "no table '7'"),
+    (["run", "ours-2"], "Give --data, --simulated or --fresh"),
+    (["run", "ours-2", "--fresh", "2"], "fresh cases alone have no validation part"),
+    (["run", "ours-2", "--steps", "0"], "must be positive"),
+    (["run", "ours-2", "--layout", "dicom"], "layout 'dicom' is not known"),
+    (["run", "rigid"], "rigid is not trained"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda each: " ".join(each)[:40])
+def test_bad_commands_get_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run_app(app, [*arguments, "--output", str(tmp_path / "runs")]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("Error: ")
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(app, ["resume", str(tmp_path)]) == 2
+    assert "holds no run of a row" in capsys.readouterr().err
+
+
+def test_rows_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(app, ["rows"]) == 0
+    listed = capsys.readouterr().out
+    for name in ("ours-2", "initial", "vnet-trus"):
+        assert name in listed

@@ -1,0 +1,175 @@
+"""The tables: paired test, text, and a whole table of made-up runs through the pipeline."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from row_case import registration_content, tiny_data
+from scipy.stats import wilcoxon
+from tiny_networks import Brightness, install
+
+from MRTRUSRegistrationLib.cli_support import run_app
+from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.models import Preprocessing, read_card
+from MRTRUSTraining.cli import app
+from MRTRUSTraining.data.cases import find_part
+from MRTRUSTraining.networks.named import build_registration_network
+from MRTRUSTraining.paper_b.measures import SegmentationFigures
+from MRTRUSTraining.row import Place, Published, Row, find_row, row_from
+from MRTRUSTraining.run import Run, write_record
+from MRTRUSTraining.sources import Sources
+from MRTRUSTraining.table import TableRequest, make_table
+from MRTRUSTraining.table_text import COLUMNS, line_of, paired_p, table_csv, table_markdown
+
+PATIENTS = ("p", "p", "q", "r", "s", "t")
+
+
+# --- statistics ------------------------------------------------------------------------------------------
+
+
+def test_the_paired_test_counts_a_patient_once() -> None:
+    values, reference = np.array([1.0, 3.0, 2.5, 4.0, 1.5, 0.5]), np.array([2.0, 4.5, 5.0, 4.5, 3.0, 4.5])
+    means = [-1.25, -2.5, -0.5, -1.5, -4.0]
+    assert paired_p(values, reference, PATIENTS) == pytest.approx(wilcoxon(means).pvalue)
+    # All five patients are better: the exact test cannot give less.
+    assert paired_p(values, reference, PATIENTS) == pytest.approx(2 / 2**5)
+
+
+def test_the_paired_test_of_nothing() -> None:
+    same = np.arange(6.0)
+    assert paired_p(same, same, PATIENTS) == 1.0
+    assert np.isnan(paired_p(same * np.nan, same, PATIENTS))
+    gone = same.copy()
+    gone[:2] = np.nan
+    other = same + np.array([9, 9, 1, 2, 3, 4])
+    assert paired_p(gone, other, PATIENTS) == pytest.approx(2 / 2**4), "patient p has no figure"
+
+
+# --- text ------------------------------------------------------------------------------------------------
+
+
+def lines() -> list:
+    rigid = {"dsc": [0.8] * 6, "tre_rms_mm": [6.0, 5.0, 4.0, 7.0, 6.0, 5.0]}
+    ours = {"dsc": [0.9] * 6, "tre_rms_mm": [5.0, 4.0, 3.5, np.nan, 4.5, 3.0]}
+    figures = {"rigid": rigid, "ours-2": ours}
+    published = Published(dsc=0.859, dsc_sd=0.035, tre_mm=4.65, tre_sd_mm=1.76)
+    places = {
+        "rigid": Place("1", 1, "Rigid"),
+        "ours-2": Place("1", 2, "Ours (2)", published),
+        "ours-1": Place("1", 3, "Ours (1)", published),
+    }
+    return [
+        line_of(name, place, "1", figures=figures, patients=PATIENTS, training="9 steps")
+        for name, place in places.items()
+    ]
+
+
+def test_a_line_has_published_and_own_figures_side_by_side() -> None:
+    page = table_markdown("1", lines(), title="Table 1", command="mrtrus-train table 1")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert rows[0].count("|") == rows[1].count("|") == 9
+    rigid, ours, untrained = rows[1:4]
+    assert rigid.startswith("| Rigid | – | 0.800 ± 0.000 [0.800, 0.800] | – | – | 5.50 ± 1.05 [")
+    assert "| 0.859 ± 0.035 | 0.900 ± 0.000 [0.900, 0.900] | 0.062 | 4.65 ± 1.76 | 4.00 ± 0.79 [" in ours
+    assert " (5 of 6) | 0.125 | 9 steps |" in ours
+    assert untrained == "| Ours (1) | 0.859 ± 0.035 | – | – | 4.65 ± 1.76 | – | – | 9 steps |"
+
+
+def test_the_csv_has_a_column_for_every_figure() -> None:
+    rows = list(csv.DictReader(io.StringIO(table_csv("1", lines()))))
+    assert [row["row"] for row in rows] == ["rigid", "ours-2", "ours-1"]
+    assert (rows[1]["dsc_published"], rows[1]["dsc_mean"], rows[1]["dsc_pairs"]) == ("0.8590", "0.9000", "6")
+    assert (rows[1]["tre_rms_mm_mean"], rows[1]["tre_rms_mm_pairs"]) == ("4.0000", "5")
+    assert float(rows[1]["tre_rms_mm_p_vs_rigid"]) == 0.125
+    assert (rows[0]["dsc_p_vs_rigid"], rows[2]["dsc_mean"]) == ("", "")
+    low, high = float(rows[0]["tre_rms_mm_low"]), float(rows[0]["tre_rms_mm_high"])
+    assert low < 5.5 < high
+
+
+def test_tables_one_and_two_have_the_same_columns() -> None:
+    assert COLUMNS["1"] == COLUMNS["2"]
+
+
+def test_table_b_has_the_five_figures_of_a_segmentation() -> None:
+    names = [field.name for field in fields(SegmentationFigures)]
+    assert [column.figure for column in COLUMNS["B"]][:5] == names
+    figures = {"paper-b-mr-2d": {name: [0.5] * 6 for name in names}}
+    place = find_row("paper-b-mr-2d").place("B")
+    line = line_of("paper-b-mr-2d", place, "B", figures=figures, patients=PATIENTS, training="")
+    row = next(csv.DictReader(io.StringIO(table_csv("B", [line]))))
+    assert (row["accuracy_published"], row["precision_published"]) == ("0.9914", "")
+    assert (row["precision_mean"], row["tre_mean_mm_mean"]) == ("0.5000", "")
+
+
+# --- a whole table ---------------------------------------------------------------------------------------
+
+
+def made_up_run(row: Row, data: Path, folder: Path) -> None:
+    """A run folder with the weights that the network starts with, which move nothing."""
+    torch.manual_seed(0)
+    network = build_registration_network(row.method.network, **row.method.options)  # type: ignore[union-attr]
+    write_record(Run(row, Sources(data), folder))
+    record = {"network": network.state_dict(), "step": 1, "figures": {"score": 0.0, "dsc": 0.5}}
+    torch.save({**record, "row": row.identity}, folder / "best.pt")
+
+
+@pytest.fixture
+def bright_segmenters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny data's glands are bright; they are segmented by that."""
+    for modality in ("MR", "TRUS"):
+        options = {"grid_vox": (32, 32, 32), "preprocessing": Preprocessing("LPS", (1.5, 1.5, 1.5))}
+        install(Brightness(), tmp_path / "installed", modality=modality, name=modality.lower(), **options)
+    monkeypatch.setenv("MRTRUS_MODELS", str(tmp_path / "installed"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("bright_segmenters")
+def test_table_two_runs_every_row_as_its_card_says(tmp_path: Path) -> None:
+    data, runs = tiny_data(tmp_path / "data"), tmp_path / "runs"
+    small = {"grid_vox": (32, 32, 32)}
+    for name in ("without-rigid", "ours-2"):
+        row = find_row(name)
+        made_up_run(replace(row, method=replace(row.method, **small)), data, runs / name)
+    cases = find_part(data, "mrus", "val")
+    said: list[str] = []
+    request = TableRequest("2", runs, cases, tmp_path / "out", also=("centroid",))
+    markdown, table = make_table(request, command="mrtrus-train table 2", report=said.append)
+    rows = {row["row"]: row for row in csv.DictReader(table.open(encoding="utf-8"))}
+    assert list(rows) == ["without-rigid", "without-cmsa", "without-srml", "ours-2", "centroid"]
+    assert rows["without-cmsa"]["training"] == "not trained"
+    # The TRUS lies 2 mm beside the MR; only what aligns first finds it.
+    assert float(rows["without-rigid"]["tre_rms_mm_mean"]) == pytest.approx(2.0, abs=0.1)
+    assert float(rows["ours-2"]["tre_rms_mm_mean"]) == pytest.approx(0.0, abs=0.5)
+    assert float(rows["centroid"]["dsc_mean"]) > 0.95
+    assert "Full" in markdown.read_text(encoding="utf-8")
+    assert len(said) == 2 * 4
+    assert read_card(tmp_path / "out" / "models" / "without-rigid.json").settings["alignment"] == "initial"
+
+
+def test_a_folder_of_another_row_is_refused(tmp_path: Path) -> None:
+    data, runs = tiny_data(tmp_path / "data"), tmp_path / "runs"
+    made_up_run(row_from(registration_content(), "row"), data, runs / "ours-2")
+    request = TableRequest("2", runs, find_part(data, "mrus", "val"), tmp_path / "out")
+    with pytest.raises(InputError, match="a run of the row tiny"):
+        make_table(request, command="")
+
+
+@pytest.mark.slow
+def test_a_row_is_exported_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, runs = tiny_data(tmp_path / "data"), tmp_path / "runs"
+    made_up_run(find_row("segmentation-based"), data, runs / "segmentation-based")
+    models = tmp_path / "models"
+    arguments = ["export", "segmentation-based", "--run", str(runs), "--output", str(models)]
+    assert run_app(app, [*arguments, "--note", "made up"]) == 0
+    assert str(models / "segmentation-based.json") in capsys.readouterr().out
+    card = read_card(models / "segmentation-based.json")
+    assert (card.settings["inputs"], card.provenance["note"]) == ("images+masks", "made up")
+    assert {path.suffix for path in models.iterdir()} == {".json", ".pt", ".pt2"}
+    assert run_app(app, ["export", "ours-2", "--run", str(runs), "--output", str(models)]) == 2
+    assert "best.pt" in capsys.readouterr().err
