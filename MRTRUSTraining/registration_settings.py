@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from MRTRUSRegistrationLib.models import ModelCard, Preprocessing
+from MRTRUSRegistrationLib.models import ModelCard, Preprocessing, Sharper
 
 from .data.augmentation import IntensityRange, SpatialRange
 
@@ -50,6 +50,8 @@ class RegistrationSettings:
     Spatial ranges are the random changes of training: `shared` by both volumes, `misalignment` of the moving
     one (`simulated_misalignment` where the true map is known), and `mask_error` of the glands that the
     network is shown, which the loss does not know of.
+
+    `sharper` is for the card, see `models.model_for_detail`.
     """
 
     network: str = "cmsa"
@@ -79,6 +81,7 @@ class RegistrationSettings:
     gland_scaling: float = 0.0
     validation_draws: int = 2
     intensity: IntensityRange = IntensityRange(probability=0.3, noise=0.02)
+    sharper: Sharper | None = None
     kind: Literal["registration"] = "registration"
 
     @property
@@ -99,6 +102,8 @@ def region_settings(settings: RegistrationSettings) -> dict[str, Any]:
         content["alignment"] = settings.alignment
     if settings.inputs == "images+masks":
         content["inputs"] = settings.inputs
+    if settings.sharper is not None:
+        content["sharper"] = asdict(settings.sharper)
     return content
 
 

@@ -117,7 +117,8 @@ class Row:
     def identity(self) -> str:
         """Name and fingerprint of what a checkpoint depends on: not its length, nor what is published."""
         said = self.as_dict()
-        kept = {key: said[key] for key in ("name", "method", "data", "seed")}
+        kept = {key: said[key] for key in ("name", "data", "seed")}
+        kept["method"] = {k: v for k, v in said["method"].items() if k not in _NOT_LEARNT_WITH}
         kept["schedule"] = {k: v for k, v in (said["schedule"] or {}).items() if k in _LASTING}
         return f"{self.name} {hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]}"
 
@@ -132,6 +133,8 @@ class Row:
 
 # What of a schedule a run cannot change when it goes on; it may become longer, and validate more often.
 _LASTING = ("learning_rate", "batch", "decay", "ema_decay", "bf16")
+# What of a method a checkpoint does not depend on: a card is written later.
+_NOT_LEARNT_WITH = ("sharper",)
 _ADAPTER: TypeAdapter[Row] = TypeAdapter(Row)
 
 

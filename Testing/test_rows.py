@@ -100,7 +100,9 @@ def test_classical_rows_are_methods_of_the_pipeline() -> None:
 
 def test_what_the_card_says_of_a_rows_inputs() -> None:
     said = {name: region_settings(find_row(name).method) for name in ("cmsa", "ours-2")}  # type: ignore[arg-type]
-    assert said == {"cmsa": {"intensity_floor": 0.5, "context": 1.0}, "ours-2": {"intensity_floor": 0.0}}
+    sharper = {"detail": 0.055, "model": "cmsa-sharp"}
+    cmsa = {"intensity_floor": 0.5, "sharper": sharper}
+    assert said == {"cmsa": cmsa, "ours-2": {"intensity_floor": 0.0}}
     images = {"intensity_floor": 0.0, "context": 1.0}
     assert region_settings(find_row("rern").method) == {**images, "alignment": "initial"}  # type: ignore[arg-type]
     both = region_settings(find_row("segmentation-based").method)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from scipy.ndimage import uniform_filter
 
 from .errors import InputError
 from .geometry import Grid, resample
@@ -158,6 +159,45 @@ def find_model(
     )
 
 
+@dataclass(frozen=True)
+class Sharper:
+    """A card's setting `sharper`: for a TRUS volume of more than `detail`, the other `model` is taken."""
+
+    detail: float
+    model: str
+
+
+def model_for_detail(model: InstalledModel, trus: sitk.Image, extra: Path | None = None) -> InstalledModel:
+    """The registration model, or the one that its card names for volumes as sharp as this TRUS.
+
+    The volume's `detail` is that of the image as the first model's card prepares it. `extra` is searched
+    first. `InputError` when the other model is not installed.
+    """
+    sharper = _sharper(model.card)
+    if sharper is None or detail(prepare_image(trus, model.card.preprocessing)) <= sharper.detail:
+        return model
+    if sharper.model not in [each.card.name for each in list_models(extra)]:
+        raise InputError(
+            f"The TRUS volume is sharp, for which {model.card.name} needs the model {sharper.model}, which "
+            "is not installed; put it and its card into a models folder (see `mrtrus models`)."
+        )
+    _LOG.info("The TRUS volume is sharp: %s instead of %s", sharper.model, model.card.name)
+    return find_model(task="registration", modality=model.card.modality, name=sharper.model, extra=extra)
+
+
+def _sharper(card: ModelCard) -> Sharper | None:
+    said = card.settings.get("sharper")
+    if said is None:
+        return None
+    try:
+        return Sharper(float(said["detail"]), str(said["model"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"The card of {card.name} does not say in `sharper` from which detail on which model is to be "
+            "used; export the model again."
+        ) from error
+
+
 def check_file(model: InstalledModel) -> None:
     """`InputError` when the file of a card is missing or not the one that the card describes."""
     if not model.file_path.is_file():
@@ -219,6 +259,22 @@ def rescale_intensity(image: sitk.Image, percentiles: tuple[float, float]) -> si
     if high <= low:
         low, high = low, low + 1.0
     return sitk.Clamp((image - float(low)) / float(high - low), sitk.sitkFloat32, 0.0, 1.0)
+
+
+def detail(image: sitk.Image) -> float:
+    """How sharp an image is: what a mean over 3³ voxels takes away, as a share of the standard deviation.
+
+    Only voxels above zero count. The public volumes, which are blurred, have 0.02 to 0.03 at 1.5 mm.
+    """
+    values = sitk.GetArrayFromImage(image).astype(np.float32)
+    inside = values > 0
+    if not inside.any():
+        return 0.0
+    # At the border the mean is over the neighbours that there are.
+    mean = uniform_filter(values, 3, mode="constant")
+    mean /= uniform_filter(np.ones_like(values), 3, mode="constant")
+    spread = max(float(values[inside].std()), 1e-4)
+    return float(np.abs(values - mean)[inside].mean()) / spread
 
 
 def resolve_device(device: str) -> str:

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +25,7 @@ from .errors import InputError
 from .geometry import Grid, mask_centroid_mm, mask_volume_ml, resample, resample_mask
 from .masks import check_same_patient
 from .measures import PointMap, landmark_rows, registration_measures
-from .models import InstalledModel, find_model, list_models, resolve_device
+from .models import InstalledModel, find_model, list_models, model_for_detail, resolve_device
 from .progress import CancelToken, ProgressCallback, Reporter
 from .quality import quality_warnings
 from .results import (
@@ -70,6 +70,7 @@ class Settings:
     """How to register.
 
     `method` is initial, centroid, rigid, syn, or the name of an installed registration model (cmsa).
+    Its card may name another model for sharp TRUS volumes, see `models.model_for_detail`.
     `initial` is "gland" (the glands' centroids are matched), "world" (the headers are trusted) or a
     transform from TRUS points to MR points. `models` is a folder searched before the others.
     """
@@ -110,7 +111,7 @@ def register(
     """
     settings = settings or Settings()
     _check_correspondence(mr_landmarks, trus_landmarks)
-    run = _Run(settings, Reporter(progress, cancel))
+    run = _Run(settings, trus, Reporter(progress, cancel))
     seen = (
         run.segment(mr, mr_gland, "MR", known=mr_orientation_known),
         run.segment(trus, trus_gland, "TRUS", known=trus_orientation_known),
@@ -163,14 +164,14 @@ def register(
 class _Run:
     """The stages of one run, with their settings, progress and times."""
 
-    def __init__(self, settings: Settings, reporter: Reporter) -> None:
+    def __init__(self, settings: Settings, trus: sitk.Image, reporter: Reporter) -> None:
         self.settings = settings
         self.reporter = reporter
         self.timings_s: dict[str, float] = {}
         self.models: list[InstalledModel] = []
         self.device = resolve_device(settings.device)
         # A model that is missing should stop the run before its slow stages.
-        self.network = None if settings.method in _METHODS else self._find("registration", "MR-TRUS")
+        self.network = None if settings.method in _METHODS else self._network(trus)
         self.method = method_named(settings.method, settings.models)
 
     @contextmanager
@@ -182,13 +183,17 @@ class _Run:
         self.timings_s[name] = time.perf_counter() - start
         self.reporter.report(name, 1.0)
 
-    def _find(self, task: Literal["segmentation", "registration"], modality: str) -> InstalledModel:
-        name = self.settings.method if task == "registration" else None
-        if name is not None:
-            check_method(name, self.settings.models)
-        model = find_model(task=task, modality=modality, name=name, extra=self.settings.models)
-        self.models.append(model)
-        return model
+    def _network(self, trus: sitk.Image) -> InstalledModel:
+        """The method's model, or the one that its card names for a TRUS as sharp as this."""
+        name, extra = self.settings.method, self.settings.models
+        check_method(name, extra)
+        model = find_model(task="registration", modality="MR-TRUS", name=name, extra=extra)
+        self.models.append(model_for_detail(model, trus, extra))
+        return self.models[-1]
+
+    def _segmenter(self, modality: str) -> InstalledModel:
+        self.models.append(find_model(task="segmentation", modality=modality, extra=self.settings.models))
+        return self.models[-1]
 
     def agree(self, mr_gland: GlandSegmentation, trus_gland: GlandSegmentation) -> GlandSegmentation:
         """The segmented TRUS gland, redrawn with what the MR gland says of its volume."""
@@ -205,7 +210,7 @@ class _Run:
             axes = "" if known else PUBLIC_AXES
             return GlandSegmentation(given, axes=axes, warnings=mask_warnings(given, modality))
         with self.stage(f"segment {modality}"):
-            model = self._find("segmentation", modality)
+            model = self._segmenter(modality)
             return segment_gland(
                 image, model, orientation_known=known, device=self.device, reporter=self.reporter
             )
@@ -257,7 +262,9 @@ class _Run:
                 options: dict[str, Any] = {"settings": self.settings.syn, "seed": self.settings.seed}
                 return deform_with_syn(*masks, alignment.transform, reporter=self.reporter, **options)
             options = {"device": self.device, "reporter": self.reporter, "axes": trus_gland.axes}
-            return deform_with_network(mr, trus, *masks, alignment.transform, self.network, **options)
+            found = deform_with_network(mr, trus, *masks, alignment.transform, self.network, **options)
+            # The model may be another than the one that the method is named after.
+            return replace(found, method=self.settings.method)
 
     def provenance(self) -> dict[str, object]:
         """Versions, models with checksums, settings: what a reader needs to repeat the run."""

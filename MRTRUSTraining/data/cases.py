@@ -79,7 +79,17 @@ def detect_layout(data: Path) -> Layout:
 
 
 def list_cases(data: Path, layout: Layout, *, split_file: Path | None = None) -> list[Case]:
-    """Every case of a data set, sorted, files unchecked; a split file overrules the groups of patients."""
+    """Every case of a data set, sorted, files unchecked; a split file overrules the groups of patients.
+
+    `InputError` where there is none.
+    """
+    cases = _listed(data, layout, split_file)
+    if not cases:
+        raise InputError(f"No cases were found in {data}; put the images where the layout {layout} has them.")
+    return cases
+
+
+def _listed(data: Path, layout: Layout, split_file: Path | None = None) -> list[Case]:
     if layout == "manifest":
         return manifest_cases(data)
     return folder_cases(data, layout, _patients(data, split_file))
@@ -90,7 +100,8 @@ def find_cases(data: Path, layout: Layout, names: list[str] | None = None) -> li
 
     `InputError` where a file is missing, or where the data set's own split has a patient in two parts.
     """
-    cases = list_cases(data, layout)
+    # Where cases are named, the one that is missing says more than that there are none.
+    cases = list_cases(data, layout) if names is None else _listed(data, layout)
     check_leaks(own_parts(data, cases), _patients_of(cases), data)
     chosen = cases if names is None else _named(cases, names, data, layout)
     _check_files(chosen)

@@ -61,8 +61,6 @@ def folder_cases(data: Path, layout: Layout, patients: Mapping[str, str]) -> lis
     """Every case with an MR image, sorted by name; `patients` gives a case's patient, else it is its own."""
     found = roots(data, layout)
     cases = [root.case(name, patients.get(name, name)) for root in found for name in root.names()]
-    if not cases:
-        raise InputError(f"No cases were found in {found[0].folders[0]}.")
     return sorted(cases, key=lambda case: case.name)
 
 

@@ -17,6 +17,7 @@ import SimpleITK as sitk  # noqa: N813
 from MRTRUSRegistrationLib.errors import Cancelled, InputError, MrtrusError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, mask_points_mm, resample_mask
 from MRTRUSRegistrationLib.measures import dsc, registration_measures
+from MRTRUSRegistrationLib.models import find_model, model_for_detail
 from MRTRUSRegistrationLib.pipeline import RigidStage, Settings, method_named, register, stage_maps
 from MRTRUSRegistrationLib.results import GlandSegmentation, Landmarks, Registration, RigidAlignment
 from MRTRUSRegistrationLib.transforms import transform_points_mm
@@ -124,11 +125,20 @@ def _register(
     return register(
         mr,
         trus,
-        settings=_settings_for(case, method.removesuffix(ZEROED), settings),
+        settings=_settings_for(case, _pipeline_method(case, method, settings), settings),
         mr_gland=glands[0] if glands else None,
         trus_gland=glands[1] if glands else None,
         rigid=alignment,
     )
+
+
+def _pipeline_method(case: LoadedCase, method: str, settings: Settings) -> str:
+    """The control asks for the network that the images with their content are given to."""
+    name = method.removesuffix(ZEROED)
+    if name == method or method_named(name, settings.models).deformable != "network":
+        return name
+    model = find_model(task="registration", modality="MR-TRUS", name=name, extra=settings.models)
+    return model_for_detail(model, case.trus, settings.models).card.name
 
 
 def _reference_glands(case: LoadedCase) -> tuple[GlandSegmentation, GlandSegmentation]:

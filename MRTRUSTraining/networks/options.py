@@ -16,3 +16,11 @@ def five_widths(widths: Sequence[int]) -> tuple[int, ...]:
     if isinstance(widths, str) or not isinstance(widths, Sequence) or len(widths) != 5:
         raise ValueError(f"widths must be five numbers of channels, not {widths!r}")
     return tuple(at_least(1, widths=width) for width in widths)
+
+
+def one_of(known: Sequence[str], **value: str) -> str:
+    """The one text given by its name; `ValueError` when it is not among the known ones."""
+    ((name, text),) = value.items()
+    if text not in known:
+        raise ValueError(f"{name} must be {' or '.join(known)}, not {text!r}")
+    return text
