@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SAMPLE := Resources/SampleCase
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast lint screenshots clean
 
 $(BIN)/python:
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))" \
@@ -42,6 +42,9 @@ lint: $(VENV)/.develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+screenshots: $(VENV)/.develop
+	OMP_NUM_THREADS=1 $(BIN)/python Testing/screenshots.py
 
 clean:
 	rm -rf $(VENV) build demo-output *.egg-info

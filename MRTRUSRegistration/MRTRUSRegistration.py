@@ -28,9 +28,8 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from MRTRUSRegistrationLib import HOMEPAGE
 from MRTRUSRegistrationLib.gui.choices import Accepted, Device, Initial
-
-_HOMEPAGE = "https://github.com/mrtrus/SlicerMRTRUSRegistration"
 
 
 class MRTRUSRegistration(ScriptedLoadableModule):
@@ -47,13 +46,16 @@ class MRTRUSRegistration(ScriptedLoadableModule):
             "aligns them rigidly and deforms the MR onto the TRUS; you review and correct the result and "
             "export the targets. "
             "<b>Research use only: not a medical device.</b> "
-            'Tutorial, figures and how to cite: <a href="{homepage}">{homepage}</a>.'
-        ).format(homepage=_HOMEPAGE)
+            'See the <a href="{docs}/tutorial.md">tutorial</a>, '
+            '<a href="{docs}/troubleshooting.md">what to do when something fails</a>, and the figures and '
+            'limits at <a href="{homepage}">{homepage}</a>.'
+        ).format(homepage=HOMEPAGE, docs=f"{HOMEPAGE}/blob/main/Docs")
         self.parent.acknowledgementText = _(
             "The method follows Z. Feng, D. Ni and Y. Wang, Salient region matching for fully automated "
             "MR-TRUS registration (arXiv 2501.03510). ANTs by B. Avants and others is used for the rigid "
-            "alignment."
-        )
+            "alignment. "
+            '<a href="{docs}/cite.md">How to cite</a>.'
+        ).format(docs=f"{HOMEPAGE}/blob/main/Docs")
         slicer.app.connect("startupCompleted()", self.registerSampleData)
 
     def registerSampleData(self):

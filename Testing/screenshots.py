@@ -27,6 +27,7 @@ from slicer_standins import OpenModule, open_module
 
 from MRTRUSRegistrationLib.mrml.case_nodes import CaseNodes
 from MRTRUSRegistrationLib.mrml.colors import CONFIDENCE, DISPLACEMENT, JACOBIAN, ColorScale
+from MRTRUSRegistrationLib.mrml.marked_points import attach
 from MRTRUSRegistrationLib.mrml.markups import add_landmarks
 from MRTRUSRegistrationLib.mrml.readers import landmarks_of
 from MRTRUSRegistrationLib.mrml.review import set_layers
@@ -36,6 +37,8 @@ from MRTRUSRegistrationLib.results import Landmarks
 TARGET = Path(__file__).resolve().parents[1] / "Resources" / "Screenshots"
 _PANE_PX = 250
 _FIELD_OF_VIEW_MM = 90.0
+# Smaller than Slicer's 3, which these small pictures have no room for.
+_LABEL_SCALE = 2.0
 _PANEL_PX = 440
 _CONFIDENCE_RUNS = 8
 # Far apart: at both ends of the gland and to a side.
@@ -160,6 +163,8 @@ def register(studio: Studio, result: Path | None) -> None:
 def review_pictures(studio: Studio) -> None:
     """Every way to look at the result, through the middle of the gland."""
     case = studio.case
+    for points in (case.mr_landmarks, case.trus_landmarks):
+        points.GetDisplayNode().SetTextScale(_LABEL_SCALE)
     middle = middle_of_gland(case)
     studio.look_at(middle)
     studio.show(landmarks=False, targets=False, contours=True)
@@ -222,12 +227,18 @@ def panel_pictures(studio: Studio) -> None:
 def place_pairs(studio: Studio) -> None:
     """Give three of the sample case's landmarks as pairs for the rigid alignment."""
     parameters = studio.module.parameters
-    for image, source in (("Mr", parameters.mrLandmarks), ("Trus", parameters.trusLandmarks)):
+    case = studio.case
+    for image, volume, source in (
+        ("Mr", case.mr, parameters.mrLandmarks),
+        ("Trus", case.trus, parameters.trusLandmarks),
+    ):
         points = np.array([_place(source, name) for name in _PAIRS])
         pairs = add_landmarks(
             studio.module.scene, Landmarks(_PAIRS, points), f"{image.upper()} pairs", color=_LESION_COLOR
         )
         pairs.SetDisplayVisibility(False)
+        # Given in each image's own coordinates, as from a file.
+        attach(volume, pairs)
         setattr(parameters, f"pair{image}", pairs)
     parameters.usePairs = True
 

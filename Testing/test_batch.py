@@ -20,12 +20,12 @@ import numpy as np
 import psutil
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from cases import CaseFiles
+from cases import CaseFiles, install_all
 from PIL import Image
 
 from MRTRUSRegistrationLib.batch import BatchProgress, BatchResult, BatchSettings, run_batch
 from MRTRUSRegistrationLib.batch_book import fingerprint
-from MRTRUSRegistrationLib.batch_cases import read_cases
+from MRTRUSRegistrationLib.batch_cases import BatchCase, read_cases
 from MRTRUSRegistrationLib.batch_report import CaseRow, batch_csv, cohort_html, distribution, thumbnail
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import mask_volume_ml
@@ -84,10 +84,10 @@ def _text_table(path: Path, text: str) -> Path:
 
 def test_a_table_becomes_jobs_with_paths_relative_to_it(tmp_path: Path):
     text = (
-        "\ufeffCase;MR;TRUS;mr_mask;initial;rigid;targets;landmark_frame;trus_orientation\r\n"
+        "\ufeffCase;MR;TRUS;mr_mask;initial;rigid;targets;lesions;landmark_frame;trus_orientation\r\n"
         "\r\n"
-        " one ; a/mr.nrrd;/abs/us.nrrd;;world;;;;\r\n"
-        '"zwei, ü";b.nrrd;../c.nrrd;m.nrrd;start.tfm;r.tfm;t.csv;RAS;PRS\r\n'
+        " one ; a/mr.nrrd;/abs/us.nrrd;;world;;;;;\r\n"
+        '"zwei, ü";b.nrrd;../c.nrrd;m.nrrd;start.tfm;r.tfm;t.csv;l.seg.nrrd;RAS;PRS\r\n'
     )
     path = _text_table(tmp_path / "cases.csv", text)
     one, two = read_cases(path, Path("/out"), _COMMON)
@@ -108,6 +108,7 @@ def test_a_table_becomes_jobs_with_paths_relative_to_it(tmp_path: Path):
         initial=str(tmp_path / "start.tfm"),
         rigid=tmp_path / "r.tfm",
         targets=tmp_path / "t.csv",
+        lesions=tmp_path / "l.seg.nrrd",
         landmark_frame="RAS",
         trus_orientation="PRS",
     )
@@ -549,3 +550,27 @@ def test_a_model_is_loaded_once(tmp_path: Path):
     assert load_network(model, "cpu") is load_network(model, "cpu")
     other = install(tmp_path / "b", ThresholdNetwork(), name="m", task="segmentation", modality="MR")
     assert load_network(other, "cpu") is not load_network(model, "cpu")
+
+
+@pytest.mark.slow
+def test_a_batch_loads_each_model_once_and_single_runs_make_the_same(
+    case_files: CaseFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The benchmark on two cases with tiny networks; the time is the benchmark's to tell, not a test's."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "benchmarks"))
+    from batch_time import compare
+
+    models = install_all(tmp_path / "models")
+    common = Job(Path(), Path(), Path(), method="cmsa", models=models, device="cpu")
+    jobs = [
+        dataclasses.replace(common, mr=case_files.mr, trus=case_files.trus, output=tmp_path / name)
+        for name in ("one", "two")
+    ]
+    found = compare([BatchCase(job.output.name, job) for job in jobs], common, tmp_path)
+    assert found.loads == {"gland-MR.pt": 1, "gland-TRUS.pt": 1, "cmsa.pt": 1}
+    assert len(found.single_s) == 2
+    assert found.ratio == pytest.approx(found.batch_s / sum(found.single_s))
+    transforms = [tmp_path / "single/one", tmp_path / "batch/cases/one", tmp_path / "batch/cases/two"]
+    first, *others = [sitk.ReadTransform(str(folder / "mr_to_trus.h5")) for folder in transforms]
+    for other in others:
+        assert other.TransformPoint((-31.0, 12.0, 44.0)) == first.TransformPoint((-31.0, 12.0, 44.0))

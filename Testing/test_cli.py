@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from cases import CaseFiles, OrientedNetwork, install, install_all, mr_image, mr_mask, trus_image, trus_mask
+from cases import (
+    CaseFiles,
+    OrientedNetwork,
+    install,
+    install_all,
+    mr_image,
+    mr_landmarks,
+    mr_mask,
+    trus_image,
+    trus_mask,
+)
 
 from MRTRUSRegistrationLib.cli import add_plugins
 from MRTRUSRegistrationLib.cli_support import run_app
@@ -233,6 +243,13 @@ BAD_INPUT: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "input in the output": (lambda d, c: {"output": c.folder, "overwrite": True}, ("mr.nii.gz", "output")),
     "output a mount point": (lambda d, c: {"output": "/proc", "overwrite": True}, ("/proc",)),
     "name too long": (lambda d, c: {"output": d / ("o" * 250)}, ("cannot be made",)),
+    "no targets": (lambda d, c: {"targets": d / "none.csv"}, ("none.csv",)),
+    "a table as targets": (lambda d, c: {"targets": _text(d / "t.csv", "name,space\n")}, ("t.csv", "MR")),
+    "lesions without voxels": (
+        lambda d, c: {"lesions": _saved(mr_mask() * 0, d / "l.nii.gz")},
+        ("l.nii.gz", "no targets"),
+    ),
+    "one repeat": (lambda d, c: {"confidence": "1"}, ("1 perturbations",)),
     "unknown option": (lambda d, c: {"blur": 3}, ("--blur",)),
 }
 
@@ -248,6 +265,22 @@ def test_bad_input_is_refused_in_one_sentence(kind: str, tmp_path: Path, case_fi
     for part in named:
         assert part in message
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_register_carries_targets_and_judges(tmp_path: Path, case_files: CaseFiles, run_cli):
+    """What is printed is what result.json holds."""
+    options = {"targets": case_files.mr_landmarks, "confidence": 2, "method": "cmsa"}
+    options["models"] = install_all(tmp_path / "models")
+    code, printed, error = run_cli(case_files.arguments(tmp_path / "out", **options))
+    assert code == 0, error
+    written = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    assert written["confidence"]["perturbations"] == 2
+    assert written["indicator"]["headline"] in printed
+    assert [target["name"] for target in written["targets"]] == list(mr_landmarks().names)
+    for target in written["targets"]:
+        assert target["capsule_distance_mm"] > 0
+        depth = f"{target['capsule_distance_mm']:.1f} mm inside the capsule"
+        assert f"Target {target['name']}: {target['third']}, {target['side']}, {depth}" in printed
 
 
 def test_no_model_for_a_modality_is_said(

@@ -282,6 +282,26 @@ def test_figures_of_an_evaluation_come_to_the_cards(
     assert trus.sha256 == segmenter[1].card.sha256
 
 
+def test_figures_go_to_the_network_that_ran(
+    registrator: tuple[torch.nn.Module, InstalledModel], tmp_path: Path
+) -> None:
+    """On a sharp TRUS another network than the method's runs; the control with zeroed images counts not."""
+    card = registrator[1].card
+    for name in ("cmsa", "cmsa-sharp"):
+        (tmp_path / f"{name}.json").write_text(replace(card, name=name).to_json(), encoding="utf-8")
+    names = "case,method,masks,dsc,model"
+    lines = [
+        "a,cmsa,predicted,.8,cmsa-sharp",
+        "b,cmsa,predicted,.6,cmsa",
+        "a,cmsa+zeroed,predicted,.2,cmsa-sharp",
+    ]
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("\n".join([names, *lines]) + "\n", encoding="utf-8")
+    add_figures(tmp_path, metrics, "two pairs")
+    assert read_card(tmp_path / "cmsa.json").figures[-1]["dsc"] == 0.6
+    assert read_card(tmp_path / "cmsa-sharp.json").figures[-1]["dsc"] == 0.8
+
+
 def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         add_figures(tmp_path, tmp_path / "metrics.csv", "x")

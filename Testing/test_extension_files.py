@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from extension_files import MODULE, ROOT, is_script, listed_files, shipped_files
 from PIL import Image
+
+from MRTRUSRegistrationLib import HOMEPAGE
 
 UI = MODULE / "Resources" / "UI" / "MRTRUSRegistration.ui"
 MODULE_FILE = MODULE / "MRTRUSRegistration.py"
@@ -96,7 +102,7 @@ def test_extension_metadata():
         assert url.startswith(raw)
         assert url.endswith(".png")
         assert (ROOT / url.removeprefix(raw)).is_file()
-    assert f'"{home}"' in MODULE_FILE.read_text(encoding="utf-8")
+    assert home == HOMEPAGE
     assert home + ".git" == json.loads((ROOT / "MRTRUSRegistration.json").read_text())["scm_url"]
 
 
@@ -107,21 +113,53 @@ def test_icon(folder: Path):
         assert icon.size == (128, 128)
 
 
-def test_sample_data_checksums_are_those_of_the_files():
-    import hashlib
-
+def sample_entries() -> list[tuple[str, str]]:
+    """Names and checksums of the sample data that the module registers."""
     text = (GUI / "sample_data.py").read_text(encoding="utf-8")
-    entries = re.findall(r'"(\S+?\.(?:nii\.gz|mrk\.json))",\s+"[^"]+",\s+"\w+",\s+"([0-9a-f]{64})"', text)
+    return re.findall(r'"(\S+?\.(?:nii\.gz|mrk\.json))",\s+"[^"]+",\s+"\w+",\s+"([0-9a-f]{64})"', text)
+
+
+def test_sample_data_checksums_are_those_of_the_files():
+    entries = sample_entries()
     assert len(entries) == 4
     for name, checksum in entries:
         content = (ROOT / "Resources" / "SampleCase" / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == checksum
 
 
+BUILD = """
+cmake_minimum_required(VERSION 3.20)
+project(build NONE)
+set(Slicer_QTSCRIPTEDMODULES_LIB_DIR lib/modules)
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR lib/modules)
+function(slicerMacroBuildScriptedModule)
+endfunction()
+add_subdirectory("{module}" module)
+"""
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="CMake is not installed")
+def test_the_sample_case_is_installed_where_the_panel_looks(tmp_path: Path):
+    """Built and installed without Slicer's own macro, which puts the library beside its Resources."""
+    (tmp_path / "CMakeLists.txt").write_text(BUILD.format(module=MODULE.as_posix()), encoding="utf-8")
+    for command in (["-S", ".", "-B", "build"], ["--install", "build", "--prefix", "installed"]):
+        subprocess.run(["cmake", *command], cwd=tmp_path, check=True, capture_output=True)
+    for tree in ("build", "installed"):
+        modules = tmp_path / tree / "lib" / "modules"
+        # Built by Slicer's macro otherwise.
+        library = shutil.copytree(MODULE / "MRTRUSRegistrationLib", modules / "MRTRUSRegistrationLib")
+        code = "from MRTRUSRegistrationLib.gui import sample_data; print(sample_data.sample_folder())"
+        asked = subprocess.run(
+            [sys.executable, "-c", code], cwd=library.parent, check=True, capture_output=True, text=True
+        )
+        folder = Path(asked.stdout.strip())
+        assert folder == modules / "Resources" / "SampleCase"
+        for name, checksum in sample_entries():
+            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == checksum
+
+
 def test_module_file_imports_nothing_heavy_at_its_top():
     """Reviewers of the Index allow the standard library, Slicer, vtk, SimpleITK, numpy and scipy."""
-    import sys
-
     allowed = set(sys.stdlib_module_names) | {"slicer", "vtk", "qt", "ctk", "numpy", "MRTRUSRegistrationLib"}
     for path in (MODULE_FILE, *GUI.glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -9,8 +9,13 @@ import SimpleITK as sitk  # noqa: N813
 from report_fixtures import LANDMARKS, measures, registration
 
 from MRTRUSRegistrationLib.confidence import ConfidenceMap
-from MRTRUSRegistrationLib.indicator import Indicator, IndicatorLimits, alignment_indicator
-from MRTRUSRegistrationLib.plain_language import Thresholds, verdict
+from MRTRUSRegistrationLib.indicator import (
+    Indicator,
+    IndicatorLimits,
+    alignment_indicator,
+    registration_indicator,
+)
+from MRTRUSRegistrationLib.plain_language import Thresholds, measure_rows
 from MRTRUSRegistrationLib.quality import quality_warnings
 from MRTRUSRegistrationLib.results import Measures, QualityWarning
 
@@ -164,16 +169,21 @@ def test_repeats_that_failed_are_named() -> None:
     assert found.reasons[0].startswith("2 of 6 repeats")
 
 
-def test_never_milder_than_the_report() -> None:
-    warning = QualityWarning("rotation_limited", "The rotation was limited.")
+def test_never_milder_than_the_table_of_the_report() -> None:
     base = registration()
     chosen = ("dsc", "tre_mean_mm", "hd95_mm", "folds_percent", "displacement_p95_mm")
     for values in product(*[LADDERS[key][::2] for key in chosen]):
-        for warnings in ((), (warning,)):
-            final = measures(**(DEFORMED | {"landmarks": 3} | dict(zip(chosen, values, strict=True))))
-            result = replace(base, measures=final, warnings=warnings)
-            mine = alignment_indicator(final, warnings, rigid=result.rigid_measures)
-            assert SEVERITY[mine.level] >= SEVERITY[verdict(result).level]
+        final = measures(**(DEFORMED | {"landmarks": 3} | dict(zip(chosen, values, strict=True))))
+        result = replace(base, measures=final)
+        worst = max(SEVERITY.get(row.level, 0) for row in measure_rows(result))
+        assert SEVERITY[registration_indicator(result).level] >= worst
+
+
+def test_a_rigid_result_is_not_compared_with_itself() -> None:
+    worse = {"measures": measures(landmarks=2, tre_mean_mm=2.5)}
+    better = {"rigid_measures": measures(landmarks=2, tre_mean_mm=2.1)}
+    assert registration_indicator(registration(**worse, **better)).level == "check"
+    assert registration_indicator(registration(deformed=False, **worse, **better)).level == "good"
 
 
 def test_json_keeps_everything() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -11,17 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from cases import TRUTH, CaseFiles, install_all, trus_landmarks
+from cases import MR_GRID, TRUTH, CaseFiles, install_all, mr_landmarks, trus_landmarks, trus_mask
+from shapes import ellipsoid
 
 from MRTRUSRegistrationLib.errors import Cancelled, InputError, failure_of
-from MRTRUSRegistrationLib.geometry import Grid
+from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm
 from MRTRUSRegistrationLib.job import Event, Job, run_job
 from MRTRUSRegistrationLib.job_run import settings_of
+from MRTRUSRegistrationLib.landmarks import write_landmarks
 from MRTRUSRegistrationLib.outputs import check_output
 from MRTRUSRegistrationLib.pipeline import Settings
 from MRTRUSRegistrationLib.progress import CancelToken, Progress
+from MRTRUSRegistrationLib.results import Landmarks
 from MRTRUSRegistrationLib.rigid import as_rigid
-from MRTRUSRegistrationLib.target_files import read_targets_csv
+from MRTRUSRegistrationLib.target_files import read_targets_csv, write_segments
 
 _JOB = Job(Path("mr.nrrd"), Path("us.nrrd"), Path("out"))
 
@@ -137,6 +141,27 @@ def test_a_job_runs_with_the_rigid_transform_it_is_given(case_files: CaseFiles, 
     assert written["inputs"]["rigid"] == str(path)
 
 
+@pytest.mark.parametrize(("spread_mm", "warned"), [(4.0, True), (18.0, False)])
+def test_a_result_says_that_its_landmark_pairs_lie_close_together(
+    spread_mm: float, warned: bool, case_files: CaseFiles, tmp_path: Path
+):
+    """In the result, its file and its report, which bear the name that the job gives."""
+    sitk.WriteTransform(TRUTH, str(tmp_path / "rigid.tfm"))
+    centre = mask_centroid_mm(trus_mask())
+    marked = Landmarks(("a", "b", "c"), centre + spread_mm * np.eye(3))
+    write_landmarks(marked, tmp_path / "pairs.mrk.json")
+    given = {"rigid": tmp_path / "rigid.tfm", "rigid_points": tmp_path / "pairs.mrk.json"}
+    job = _case_job(case_files, tmp_path / "out", case_name="Ms. Jones – left", **given)
+    result = run_job(job)
+    written = json.loads((job.output / "result.json").read_text(encoding="utf-8"))
+    report = html.unescape((job.output / "report.html").read_text(encoding="utf-8"))
+    assert ("pairs_close_together" in [warning.code for warning in result.warnings]) is warned
+    assert ("pairs_close_together" in [warning["code"] for warning in written["warnings"]]) is warned
+    assert ("The landmark pairs lie close together" in report) is warned
+    assert "<h1>Ms. Jones – left</h1>" in report
+    assert written["case"] == "Ms. Jones – left"
+
+
 def test_a_rigid_transform_that_scales_is_refused_by_name(case_files: CaseFiles, tmp_path: Path):
     transform = sitk.AffineTransform(3)
     transform.Scale(1.2)
@@ -181,8 +206,39 @@ def test_a_job_carries_targets_and_says_how_sure_it_is(case_files: CaseFiles, tm
     written = json.loads((job.output / "result.json").read_text(encoding="utf-8"))
     assert written["confidence"]["mean_mm"] == pytest.approx(values[inside].mean(), abs=1e-3)
     assert written["indicator"]["level"] in ("good", "check", "poor")
+    assert [target["name"] for target in written["targets"]] == list(trus_landmarks().names)
+    for target, row in zip(written["targets"], rows, strict=True):
+        assert target["trus_mm"] == pytest.approx(row.trus_mm)
+        assert row.capsule_mm > 0
+        assert target["capsule_distance_mm"] == pytest.approx(row.capsule_mm)
+        assert target["apex_to_base"] == pytest.approx(row.apex_to_base)
+        assert target["spread_mm"] == pytest.approx(row.spread_mm)
+    report = (job.output / "report.html").read_text(encoding="utf-8")
+    assert html.escape(written["indicator"]["headline"], quote=False) in report
+    assert "Targets on the TRUS" in report
     # Every file is one that a later run may replace.
     check_output(job.output, overwrite=True)
+
+
+def test_points_and_segments_are_carried_together(case_files: CaseFiles, tmp_path: Path):
+    """Two overlapping lesions, one called like a point, under the true rigid transform."""
+    sitk.WriteTransform(TRUTH, str(tmp_path / "rigid.tfm"))
+    name, centre_mm = mr_landmarks().names[0], mr_landmarks().points_mm[0]
+    balls = [ellipsoid(MR_GRID, (r, r, r), centre_mm=tuple(centre_mm.tolist())) for r in (6.0, 4.0)]
+    write_segments([(name, balls[0]), ("ROI", balls[1])], tmp_path / "lesions.seg.nrrd")
+    asked = {"rigid": tmp_path / "rigid.tfm", "targets": case_files.mr_landmarks}
+    job = _case_job(case_files, tmp_path / "out", lesions=tmp_path / "lesions.seg.nrrd", **asked)
+    run_job(job)
+    written = json.loads((job.output / "result.json").read_text(encoding="utf-8"))
+    found = {target["name"]: target for target in written["targets"]}
+    assert list(found) == [*mr_landmarks().names, f"{name} (lesion)", "ROI"]
+    for target in (found[name], found[f"{name} (lesion)"], found["ROI"]):
+        assert np.linalg.norm(target["trus_mm"] - trus_landmarks().points_mm[0]) < 0.6
+    sphere_ml = 4 / 3 * np.pi * np.array([6.0, 4.0]) ** 3 / 1000
+    for target, ball_ml in zip([found[f"{name} (lesion)"], found["ROI"]], sphere_ml, strict=True):
+        assert target["mr_volume_ml"] == pytest.approx(ball_ml, rel=0.1)
+        assert target["trus_volume_ml"] == pytest.approx(ball_ml, rel=0.15)
+    assert written["inputs"]["lesions"] == str(tmp_path / "lesions.seg.nrrd")
 
 
 @pytest.mark.parametrize(

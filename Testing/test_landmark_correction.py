@@ -1,13 +1,21 @@
 """Rigid corrections from landmark pairs and by hand, on cases with a known answer."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from shapes import array, cube_grid, ellipsoid
 
 from MRTRUSRegistrationLib.errors import InputError
-from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample_mask
-from MRTRUSRegistrationLib.landmark_correction import landmark_residuals_mm, nudge, rigid_from_landmarks
+from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, mask_points_mm, resample_mask
+from MRTRUSRegistrationLib.landmark_correction import (
+    expected_error_ratio,
+    landmark_residuals_mm,
+    nudge,
+    pair_warnings,
+    rigid_from_landmarks,
+)
 from MRTRUSRegistrationLib.rigid import as_rigid, linear_parts
 from MRTRUSRegistrationLib.transforms import transform_points_mm
 
@@ -134,3 +142,60 @@ def test_a_nudge_by_nothing_changes_nothing_in_the_picture() -> None:
         array(resample_mask(spot, Grid.of(spot), same)),
         array(resample_mask(spot, Grid.of(spot), TRUTH.GetInverse())),
     )
+
+
+BALL_MM = 20.0
+BALL = ellipsoid(cube_grid(44, 1.0), (BALL_MM,) * 3)
+
+
+def triangle(radius_mm: float) -> np.ndarray:
+    """The corners of an equilateral triangle about the origin."""
+    angles = np.radians([0, 120, 240])
+    return radius_mm * np.stack([np.cos(angles), np.zeros(3), np.sin(angles)], axis=1)
+
+
+@pytest.mark.parametrize("radius_mm", [5.0, 10.0, 18.0])
+def test_the_error_of_a_triangle_in_a_ball_is_known(radius_mm: float) -> None:
+    """The mean square distance of a ball from an axis is 2/5 of its radius squared, that of the corners ½
+    (axes in their plane) and 1 times theirs."""
+    known = np.sqrt((1 + 0.4 * 5 / 3 * (BALL_MM / radius_mm) ** 2) / 3)
+    found = expected_error_ratio(triangle(radius_mm), mask_points_mm(BALL))
+    assert found == pytest.approx(known, rel=0.01)
+
+
+def test_the_expected_error_is_what_repeated_marking_gives() -> None:
+    rng, gland, sigma_mm = np.random.default_rng(7), mask_points_mm(BALL)[::97], 0.5
+    points = np.array([(0.0, 3.0, 14.0), (9.0, -4.0, -8.0), (-12.0, 2.0, 1.0), (2.0, 8.0, -3.0)])
+    squares = []
+    for _ in range(400):
+        fitted = rigid_from_landmarks(points + rng.normal(0, sigma_mm, points.shape), points)
+        squares.append(np.mean(np.sum((transform_points_mm(fitted, gland) - gland) ** 2, axis=1)))
+    measured = np.sqrt(np.mean(squares)) / (np.sqrt(3) * sigma_mm)
+    assert expected_error_ratio(points, gland) == pytest.approx(measured, rel=0.05)
+
+
+def test_pairs_close_together_are_warned_of() -> None:
+    (warning,) = pair_warnings(triangle(10.0) + 3.0, BALL)
+    assert warning.code == "pairs_close_together"
+    assert "far apart" in warning.message
+    assert pair_warnings(triangle(14.0), BALL) == ()
+    # The same close points, each marked four times, average their errors.
+    assert pair_warnings(np.repeat(triangle(10.0), 4, axis=0), BALL) == ()
+
+
+def test_pairs_of_the_sample_case() -> None:
+    """Apex, base and a side are far enough apart, three structures near the middle are not."""
+    from MRTRUSRegistrationLib.images import read_image
+    from MRTRUSRegistrationLib.landmarks import read_landmarks
+    from MRTRUSRegistrationLib.masks import read_mask
+
+    folder = Path(__file__).parents[1] / "Resources" / "SampleCase"
+    trus = read_image(folder / "trus.nii.gz", role="TRUS")
+    gland = read_mask(folder / "trus_labels.nii.gz", trus)
+    points = read_landmarks(folder / "trus_landmarks.mrk.json", trus)
+
+    def warned(*names: str) -> bool:
+        return bool(pair_warnings(points.points_mm[[points.names.index(name) for name in names]], gland))
+
+    assert not warned("apex", "base", "calcifications")
+    assert warned("urethra", "cysts", "calcifications")

@@ -52,6 +52,12 @@ def _trus_points(result, count: int = 300) -> np.ndarray:
     return index @ grid.index_to_point[:3, :3].T + np.array(grid.origin_mm)
 
 
+def test_a_folder_may_be_given_from_where_one_is(committed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = export_case(committed.case, "here", items=("scene", "report"))
+    assert files == (tmp_path / "here" / "report.html", tmp_path / "here" / "scene.mrb")
+
+
 def test_everything_is_exported(committed, tmp_path):
     files = export_case(committed.case, tmp_path / "new" / "folder")
     assert sorted(path.name for path in files) == [

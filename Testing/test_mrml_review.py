@@ -22,6 +22,8 @@ from MRTRUSRegistrationLib.mrml.case_nodes import DERIVED_ROLES, find_cases  # n
 from MRTRUSRegistrationLib.mrml.readers import image_of, volume_grid  # noqa: E402
 from MRTRUSRegistrationLib.mrml.review import Review, ReviewState, composites_of  # noqa: E402
 from MRTRUSRegistrationLib.mrml.scene_file import new_scene, quiet_vtk, read_scene  # noqa: E402
+from MRTRUSRegistrationLib.mrml.segmentations import add_segmentation  # noqa: E402
+from MRTRUSRegistrationLib.mrml.targets_nodes import carry_targets_to_trus  # noqa: E402
 
 REFERENCES = Path(__file__).parent / "references"
 SIZE = 200
@@ -116,6 +118,27 @@ def test_contours_landmarks_and_vectors_are_shown_and_hidden(committed, review):
     review.change(vectors=False, landmarks=True)
     assert not case.get("errorVectors").GetDisplayVisibility()
     assert case.mr_landmarks.GetDisplayVisibility()
+
+
+def test_targets_are_shown_and_hidden_on_both_images(committed, review):
+    case, scene = committed.case, committed.scene
+    points = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "marked")
+    points.CreateDefaultDisplayNodes()
+    points.AddControlPoint([0.0, 0.0, 0.0], "lesion")
+    drawn = sitk.BinaryErode(committed.result.mr_gland.mask, [3] * 3)
+    lesion = add_segmentation(scene, {"lesion": drawn}, committed.mr, "drawn", color=(1.0, 0.0, 0.0))
+    for source in (points, lesion):
+        carry_targets_to_trus(case, source)
+    review.refresh()
+    for shown in (True, False):
+        review.change(targets=shown)
+        for node in (points, case.targets, case.target_segments):
+            assert bool(node.GetDisplayVisibility()) == shown
+        # Its copy on the TRUS stands for it.
+        assert not lesion.GetDisplayVisibility()
+    review.stop()
+    assert points.GetDisplayVisibility()
+    assert lesion.GetDisplayVisibility()
 
 
 def test_arrows_and_grid_belong_to_the_deformable_stage(committed, review):

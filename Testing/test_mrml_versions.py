@@ -101,6 +101,10 @@ def test_two_versions_side_by_side(committed):
     assert rows["tre_rms_mm"].second is None
 
 
+def test_what_the_table_rounds_is_kept_exactly(committed):
+    assert measures_of(_again(committed, dsc=0.87941423))["deformable"]["dsc"] == 0.87941423
+
+
 def test_measures_are_read_by_stage(committed, tmp_path):
     expected = {
         "initial": {"dsc": 0.7, "tre_rms_mm": 5.5},

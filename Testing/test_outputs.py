@@ -22,7 +22,7 @@ from MRTRUSRegistrationLib.images import read_image
 from MRTRUSRegistrationLib.landmarks import read_landmarks
 from MRTRUSRegistrationLib.models import file_sha256
 from MRTRUSRegistrationLib.mrml.scene_file import slicer_available
-from MRTRUSRegistrationLib.outputs import FILES, check_output, staging_folder
+from MRTRUSRegistrationLib.outputs import FILES, check_output, staging_folder, write_text_atomically
 from MRTRUSRegistrationLib.transforms import transform_points_mm
 
 IMAGES = ("registered_mr", "mr_mask", "trus_mask", "registered_mr_mask")
@@ -349,3 +349,17 @@ def test_the_old_result_goes_back_when_the_new_one_cannot_take_its_place(tmp_pat
         staging.rmdir()
     assert (folder / "result.json").read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path):
+    path = tmp_path / "metrics.csv"
+    write_text_atomically("one", path)
+    write_text_atomically("two\nünd\n", path)
+    assert path.read_bytes() == "two\nünd\n".encode()
+    with pytest.raises(FileNotFoundError) as error:
+        write_text_atomically("x", tmp_path / "absent" / "metrics.csv")
+    assert error.value.filename == str(tmp_path / "absent" / "metrics.csv")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_text_atomically("x", tmp_path / "folder")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "metrics.csv"]

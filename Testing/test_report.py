@@ -6,6 +6,8 @@ import base64
 import html
 import io
 import re
+import shutil
+import subprocess
 import time
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
@@ -18,8 +20,10 @@ from report_fixtures import GOOD, LANDMARKS, TRUS_GRID, landmark, measures, regi
 from shapes import ellipsoid, points_mm, turned
 
 from MRTRUSRegistrationLib import plain_language
+from MRTRUSRegistrationLib.confidence import ConfidenceMap
 from MRTRUSRegistrationLib.geometry import Grid, orientation_direction
-from MRTRUSRegistrationLib.plain_language import Thresholds, lesion_hit_percent, measure_rows, verdict
+from MRTRUSRegistrationLib.indicator import registration_indicator
+from MRTRUSRegistrationLib.plain_language import Thresholds, lesion_hit_percent, measure_rows
 from MRTRUSRegistrationLib.report import report_html, write_report
 from MRTRUSRegistrationLib.report_pictures import (
     PIXEL_MM,
@@ -32,7 +36,14 @@ from MRTRUSRegistrationLib.report_pictures import (
     slice_image,
     tilt_deg,
 )
-from MRTRUSRegistrationLib.results import Deformation, GlandSegmentation, Measures, QualityWarning
+from MRTRUSRegistrationLib.results import (
+    Deformation,
+    GlandSegmentation,
+    Measures,
+    QualityWarning,
+    Registration,
+)
+from MRTRUSRegistrationLib.targets import TargetRow
 from MRTRUSRegistrationLib.transforms import field_transform
 
 VOID = {"meta", "img", "br", "input", "link", "hr", "path"}
@@ -239,11 +250,13 @@ def test_a_large_report_takes_less_than_its_time() -> None:
     assert len(text) < 4_000_000
 
 
-# The verdict
+# The judgement and the readings
 
 
-def level(**values: float) -> str:
-    return verdict(registration(measures=measures(**values))).level
+def level(key: str, value: float) -> str:
+    """How the table of measures judges a final figure."""
+    changed = measures(**({"landmarks": 3.0, "tre_mean_mm": 1.0} | {key: value}))
+    return next(row.level for row in measure_rows(registration(measures=changed)) if row.key == key)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +285,8 @@ def level(**values: float) -> str:
         ("displacement_p95_mm", 10.1, "poor"),
     ],
 )
-def test_each_threshold_changes_the_verdict(key: str, value: float, expected: str) -> None:
-    assert level(**({"landmarks": 3.0, "tre_mean_mm": 1.0} | {key: value})) == expected
+def test_each_threshold_changes_the_level(key: str, value: float, expected: str) -> None:
+    assert level(key, value) == expected
 
 
 @pytest.mark.parametrize(
@@ -287,47 +300,114 @@ def test_the_smallest_volume_ratio_is_read_as_a_stretch(value: float, reading: s
 
 def test_thresholds_can_be_given() -> None:
     strict = Thresholds(dsc=plain_language.Limits(0.95, 0.92))
-    assert verdict(registration(), thresholds=strict).level == "poor"
+    rows = {row.key: row for row in measure_rows(registration(), thresholds=strict)}
+    assert rows["dsc"].level == "poor"
 
 
-def test_without_landmarks_the_verdict_claims_no_accuracy() -> None:
-    found = verdict(registration())
-    assert found.level == "good"
-    assert "Accuracy inside the gland was not measured" in found.headline
-    assert any("no error figure" in reason.text and "not accuracy" in reason.text for reason in found.reasons)
+def judgement(result: Registration, confidence: ConfidenceMap | None = None) -> tuple[str, str, str]:
+    """Level, headline and first reason as they stand at the top of the page."""
+    source = report_html(result, case_name="a", confidence=confidence)
+    found = re.search(
+        r'<section class="verdict (\w+)".*?<h2>(.*?)</h2>.*?<li>.*?<span>(.*?)</span></li>', source, re.S
+    )
+    assert found is not None
+    assert source.index("<section") < source.index("<figure")
+    return found[1], html.unescape(found[2]), re.sub(r"<.*?>", "", found[3])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"measures": measures(**LANDMARKS)},
+        {"measures": measures(dsc=0.8)},
+        {"measures": measures(landmarks=3, landmarks_lost=3)},
+        {"measures": measures(landmarks=2, tre_mean_mm=2.5), "rigid_measures": measures(tre_mean_mm=2.1)},
+        {"measures": Measures()},
+        {"warnings": (QualityWarning("a", "The rotation was limited."),)},
+    ],
+)
+def test_the_page_and_the_indicator_say_the_same(changes: dict[str, object]) -> None:
+    result = registration(**changes)
+    expected = registration_indicator(result)
+    assert judgement(result) == (expected.level, expected.headline, expected.reasons[0])
+
+
+def test_the_confidence_map_counts_for_the_page() -> None:
+    unsure = ConfidenceMap(TRUS_GRID.blank(sitk.sitkFloat32), 6.0, 9.0, 5.0, 6, 0)
+    level, headline, reason = judgement(registration(), unsure)
+    assert level == "poor"
+    assert headline == "Poor: do not rely on this alignment."
+    assert "hardly determine the result" in reason
+    assert judgement(registration())[0] == "good"
+
+
+def test_without_landmarks_no_accuracy_is_claimed() -> None:
+    text = Page.of(report_html(registration(), case_name="a")).text
+    assert "accuracy inside the gland was not measured" in text
+    assert "Overlap is not accuracy inside the gland" in text
     assert "landmarks_lost" not in {row.key for row in measure_rows(registration())}
 
 
-def test_with_good_landmarks_the_verdict_names_the_target() -> None:
-    found = verdict(registration(measures=measures(**LANDMARKS)))
-    assert found.level == "good"
-    assert "clinical target" in found.headline
+def test_a_warning_is_listed_once_with_its_name() -> None:
+    warning = QualityWarning("rotation_limited", "The rotation was limited.")
+    source = report_html(registration(warnings=(warning, warning)), case_name="a")
+    assert source.count("<code>rotation_limited</code>") == 1
+    assert "1 warning by name" in source
 
 
-def test_a_warning_alone_asks_for_a_check() -> None:
-    found = verdict(registration(warnings=(QualityWarning("a", "b"),)))
-    assert found.level == "check"
-    assert found.reasons[0].text.startswith("One warning")
-
-
-def test_worse_than_rigid_asks_for_a_check() -> None:
-    changed = registration(
-        measures=measures(landmarks=2, tre_mean_mm=2.5), rigid_measures=measures(landmarks=2, tre_mean_mm=2.1)
-    )
-    found = verdict(changed)
-    assert found.level == "check"
-    assert "from 2.1 to 2.5 mm" in found.reasons[0].text
-
-
-def test_lost_landmarks_are_checked_and_all_lost_is_poor() -> None:
-    assert level(landmarks=3, landmarks_lost=1, tre_mean_mm=1.0) == "check"
-    assert level(landmarks=3, landmarks_lost=3) == "poor"
+def test_lost_landmarks_are_named() -> None:
     lost = registration(measures=measures(landmark("Far", 5, 5, None), landmarks=1, landmarks_lost=1))
     assert "lost: carried out of the TRUS image" in Page.of(report_html(lost, case_name="a")).text
 
 
-def test_without_any_figure_the_verdict_is_not_good() -> None:
-    assert verdict(registration(measures=Measures())).level == "check"
+def target(name: str, **changes: object) -> TargetRow:
+    row = TargetRow(
+        name, (1.0, 2.0, 3.0), (-12.34, 5.0, -0.04), 7.25, 0.5, "mid", "left", mr_ml=0.5, trus_ml=0.46
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def test_targets_are_listed_with_place_capsule_and_both_frames() -> None:
+    outside = QualityWarning("target_outside_gland", "The target B <b> lies outside.")
+    rows = (
+        target("A"),
+        target("B <b>", capsule_mm=-1.5, spread_mm=2.04, mr_ml=None, trus_ml=None, warnings=(outside,)),
+    )
+    page = Page.of(report_html(registration(), case_name="a", targets=rows))
+    lines = " ".join(page.text.split())
+    first = "A mid, left 7.2 mm inside 50 % 0.50 → 0.46 – LPS -12.3, 5.0, 0.0 RAS 12.3, -5.0, 0.0"
+    assert first in lines
+    assert "B <b> mid, left 1.5 mm outside 50 % – 2.0 LPS" in lines
+    assert "! check The target B <b> lies outside." in lines
+
+
+_BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_BROWSER is None, reason="needs Chromium")
+@pytest.mark.parametrize("width_px", [960, 640])
+def test_the_table_of_targets_fits_the_page(width_px: int, tmp_path: Path) -> None:
+    """Nothing of it is cut off, even with the longest figures that a patient's frame gives."""
+    rows = (target("Lesion (left, PI-RADS 5)", trus_mm=(-112.34, -105.0, -100.04), capsule_mm=-11.5),)
+    source = report_html(registration(), case_name="a", targets=rows)
+    script = "const e = document.querySelector('.targets').parentElement;"
+    script += "document.title = `${e.scrollWidth} of ${e.clientWidth}`;"
+    (tmp_path / "page.html").write_text(
+        source.replace("</body>", f"<script>{script}</script></body>"), "utf-8"
+    )
+    # In a container the administrator runs it, for whom its sandbox does not work.
+    command = [str(_BROWSER), "--no-sandbox", "--headless", "--disable-gpu", f"--window-size={width_px},900"]
+    command += ["--dump-dom", page.as_uri()]
+    shown = subprocess.run(command, check=True, capture_output=True, timeout=120, text=True).stdout
+    found = re.search(r"<title>(\d+) of (\d+)</title>", shown)
+    assert found is not None
+    assert int(found[1]) == int(found[2]) > 0.8 * width_px
+
+
+def test_without_targets_there_is_no_table_of_them() -> None:
+    assert "Targets on the TRUS" not in Page.of(report_html(registration(), case_name="a")).text
 
 
 @pytest.mark.parametrize(

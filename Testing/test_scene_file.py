@@ -95,7 +95,7 @@ def test_registered_mr_of_a_rigid_registration(tmp_path):
     assert _node(scene, "MR").GetParentTransformNode() is _node(scene, "MR to TRUS rigid")
     assert _node(scene, "MR to TRUS rigid").GetParentTransformNode() is None
     columns = _columns(_node(scene, "Measures"))
-    assert columns == ["measure", "initial", "rigid"]
+    assert columns == ["Measure", "Before", "Rigid"]
 
 
 def _world_landmarks(scene) -> np.ndarray:
@@ -189,19 +189,22 @@ def _column(table, title: str) -> list:
     return [column.GetValue(n) for n in range(column.GetNumberOfValues())]
 
 
-def test_measures_table(scene):
+def test_measures_table_is_in_plain_words(scene):
     table = _node(scene, "Measures")
-    assert _columns(table) == ["measure", "initial", "rigid", "deformable"]
-    assert _column(table, "measure") == ["dsc", "tre_rms_mm", "folds_percent"]
-    assert _column(table, "initial") == pytest.approx([0.7, 5.5, np.nan], nan_ok=True)
-    assert _column(table, "deformable") == pytest.approx([0.91, 2.0, 0.0])
+    assert _columns(table) == ["Measure", "Before", "Rigid", "Deformable"]
+    titles = ["Landmark error, RMS (mm)", "Gland overlap (Dice)", "Folds in the gland (%)"]
+    assert _column(table, "Measure") == titles
+    assert _column(table, "Before") == ["5.50", "0.70", "–"]
+    assert _column(table, "Deformable") == ["2.00", "0.91", "0.00"]
 
 
 def test_landmark_table_keeps_a_lost_landmark(scene):
     table = _node(scene, "Landmark errors")
-    assert _column(table, "landmark") == [f"target {n}" for n in range(1, 7)]
-    assert _column(table, "lost") == ["no"] * 5 + ["yes"]
-    assert _column(table, "error_mm") == pytest.approx([1.5] * 5 + [np.nan], nan_ok=True)
+    assert _columns(table) == ["Landmark", "Before (mm)", "Rigid (mm)", "Deformable (mm)", "Lost"]
+    assert _column(table, "Landmark") == [f"target {n}" for n in range(1, 7)]
+    assert _column(table, "Lost") == ["no"] * 5 + ["yes"]
+    assert _column(table, "Before (mm)")[1] == "6.00"
+    assert _column(table, "Deformable (mm)") == ["1.50"] * 5 + ["–"]
 
 
 def test_one_folder_holds_the_case(scene):
@@ -258,9 +261,7 @@ def test_files_of_the_bundle_and_nothing_beside_it(result, tmp_path):
         "MR to TRUS rigid.h5",
         "MR to TRUS deformation.h5",
         "Measures.tsv",
-        "Measures.schema.tsv",
         "Landmark errors.tsv",
-        "Landmark errors.schema.tsv",
     }
 
 

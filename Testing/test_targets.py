@@ -426,7 +426,7 @@ def test_segments_come_back_whole_though_they_overlap(tmp_path: Path, rows: tupl
 
 def test_points_alone_write_no_segments(tmp_path: Path, rows: tuple[TargetRow, ...]) -> None:
     assert len(write_targets(rows[2:], tmp_path)) == 2
-    with pytest.raises(ValueError, match="No target has a label"):
+    with pytest.raises(ValueError, match="No mask has voxels"):
         write_target_segments(rows[2:], tmp_path / SEGMENTS)
 
 

@@ -7,6 +7,7 @@ does with them they cannot show.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +127,8 @@ def test_methods_come_from_the_cards(module):
     labels = [module.ui.methodComboBox.itemText(n) for n in range(module.ui.methodComboBox.count)]
     assert any(label.startswith("cmsa:") for label in labels)
     assert module.ui.methodComboBox.currentText.startswith("cmsa:")
+    # Figures of the card, with two digits.
+    assert re.search(r"landmark error \d\.\d\d mm", module.ui.methodLabel.text)
     module.ui.methodComboBox.currentIndex = len(labels) - 1
     assert module.parameters.method == "initial"
 
@@ -137,6 +140,7 @@ def test_a_result_is_added_in_one_step_and_shown(registered):
     assert case.mr_gland is not None
     assert case.mr.GetTransformNodeID() == case.rigid.GetID()
     assert "Landmark error" in registered.ui.indicatorLabel.text
+    assert "<h1>MR – TRUS</h1>" in case.report.GetText()
     assert registered.ui.landmarkTableView.mrmlTableNode() is case.landmark_errors
 
 
@@ -212,6 +216,7 @@ def test_a_deformable_result_is_reviewed_without_an_error(deformed):
         ui.deformationComboBox.currentIndex = index
     for index in range(ui.comparisonComboBox.count):
         ui.comparisonComboBox.currentIndex = index
+    assert "place on the TRUS to where the result puts that of the MR" in ui.errorsCheckBox.toolTip
     ui.errorsCheckBox.checked = True
     assert case.get("errorVectors").GetDisplayVisibility()
     ui.contoursCheckBox.checked = False
@@ -250,14 +255,15 @@ def test_points_in_place_of_the_rigid_alignment(deformed, tmp_path):
     """Three pairs give the rigid transform of the next run; fewer are refused before it starts."""
     import SimpleITK as sitk  # noqa: N813
 
-    from MRTRUSRegistrationLib.gui.job_inputs import Inputs, write_inputs
+    from MRTRUSRegistrationLib.gui.job_inputs import inputs_again
+    from MRTRUSRegistrationLib.mrml.job_inputs import write_inputs
 
     parameters, case = deformed.parameters, deformed.widget.panel.case
     parameters.usePairs = True
     assert "at least three pairs" in deformed.ui.registerAgainButton.toolTip
     parameters.pairMr, parameters.pairTrus = case.mr_landmarks, case.trus_landmarks
     assert deformed.ui.registerAgainButton.enabled
-    job = write_inputs(Inputs.again(parameters, case), tmp_path, {"method": "rigid"})
+    job = write_inputs(inputs_again(parameters, case), tmp_path, {"method": "rigid"})
     from MRTRUSRegistrationLib.mrml.readers import landmarks_of
 
     fitted = sitk.ReadTransform(str(job.rigid))

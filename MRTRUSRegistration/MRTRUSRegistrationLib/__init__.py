@@ -7,7 +7,10 @@ asked for. Research use only: not a medical device.
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Settings", "__version__", "register"]
+# To be set when the extension is submitted: there is no public repository yet. The Extensions Index reads the
+# same address as text from CMakeLists.txt and MRTRUSRegistration.json, where a test compares it.
+HOMEPAGE = "https://github.com/mrtrus/SlicerMRTRUSRegistration"
+__all__ = ["HOMEPAGE", "Settings", "__version__", "register"]
 
 if TYPE_CHECKING:
     from .pipeline import Settings, register

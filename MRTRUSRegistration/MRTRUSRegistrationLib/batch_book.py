@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +15,7 @@ from .batch_cases import BatchCase
 from .batch_report import CaseRow, batch_csv, cohort_html, done_row, thumbnail
 from .errors import InputError
 from .job import Event, Job
+from .outputs import write_text_atomically
 
 FORMAT_VERSION = 1
 
@@ -84,7 +84,8 @@ class Book:
 
     def write_job(self, case: BatchCase) -> Path:
         path = self.folder / "jobs" / f"{case.name}.json"
-        write_atomically(path, case.job.to_json())
+        path.parent.mkdir(exist_ok=True)
+        write_text_atomically(case.job.to_json(), path)
         return path
 
     def record(self, case: BatchCase, end: Event, seconds: float) -> CaseRow:
@@ -115,12 +116,12 @@ class Book:
     def write(self) -> None:
         """Write state, table and page, each complete or as it was."""
         state = {"format": FORMAT_VERSION, "cases": self._state}
-        write_atomically(self.folder / "batch.json", json.dumps(state, indent=1) + "\n")
+        write_text_atomically(json.dumps(state, indent=1) + "\n", self.folder / "batch.json")
         # A table that is open in a spreadsheet program may be locked; the next case brings it up to date.
         with contextlib.suppress(PermissionError):
-            write_atomically(self.folder / "batch.csv", batch_csv(self.rows))
+            write_text_atomically(batch_csv(self.rows), self.folder / "batch.csv")
         with contextlib.suppress(PermissionError):
-            write_atomically(self.folder / "cohort.html", self._page())
+            write_text_atomically(self._page(), self.folder / "cohort.html")
 
     def _page(self) -> str:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -162,10 +163,3 @@ class Book:
                 "another output folder."
             )
         return cases
-
-
-def write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.partial")
-    staging.write_text(text, encoding="utf-8", newline="")
-    os.replace(staging, path)

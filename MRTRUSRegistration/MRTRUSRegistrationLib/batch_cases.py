@@ -14,7 +14,10 @@ from .job import Job
 from .volume_files import IMAGE_SUFFIXES, open_volume, suffix_of
 
 _NEEDED_COLUMNS = ("case", "mr", "trus")
-_PATH_COLUMNS = ("mr_mask", "trus_mask", "mr_landmarks", "trus_landmarks", "rigid", "initial", "targets")
+_PATH_COLUMNS = (
+    *("mr_mask", "trus_mask", "mr_landmarks", "trus_landmarks"),
+    *("rigid", "initial", "targets", "lesions"),
+)
 _TEXT_COLUMNS = ("landmark_frame", "mr_orientation", "trus_orientation")
 _COLUMNS = (*_NEEDED_COLUMNS, *_PATH_COLUMNS, *_TEXT_COLUMNS)
 _INITIAL_WORDS = ("gland", "world")
@@ -31,6 +34,7 @@ _CASE_FILES = {
     "mr_landmarks": _POINT_SUFFIXES,
     "trus_landmarks": _POINT_SUFFIXES,
     "targets": _POINT_SUFFIXES,
+    "lesions": _LABEL_SUFFIXES,
 }
 _MAX_NAME = 100
 # What one of the usual systems does not take as the name of a folder.
@@ -50,10 +54,11 @@ def read_cases(source: Path, results: Path, common: Job) -> tuple[BatchCase, ...
     """The cases of a table or a folder, with results in folders of `results` and the settings of `common`.
 
     Table: the columns case, mr and trus, and any of those in `_COLUMNS`; paths are relative to the table.
-    Folder: one folder a case with mr.* and trus.* and, where known, mr_mask.*, trus_mask.*, mr_landmarks.*
-    and trus_landmarks.*; or the layout of the public sets, moving_images and fixed_images or mr_images and
-    us_images, whose labels serve as landmarks. That files exist is for each case's own run to check, so that
-    a missing one does not stop the others. Raises `InputError` for what cannot be understood.
+    Folder: one folder a case with mr.* and trus.* and, where known, mr_mask.*, trus_mask.*, mr_landmarks.*,
+    trus_landmarks.*, targets.* and lesions.*; or the layout of the public sets, moving_images and
+    fixed_images or mr_images and us_images, whose labels serve as landmarks. That files exist is for each
+    case's own run to check, so that a missing one does not stop the others. Raises `InputError` for what
+    cannot be understood.
     """
     if not source.exists():
         raise InputError(f"{source} does not exist; give a CSV file or a folder of cases.")

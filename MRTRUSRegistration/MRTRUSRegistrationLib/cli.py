@@ -54,8 +54,16 @@ def register_command(
         Path | None, typer.Option(help="Landmarks in the MR: .mrk.json, .fcsv, CSV or label volume.")
     ] = None,
     trus_landmarks: Annotated[Path | None, typer.Option(help="The same landmarks in the TRUS.")] = None,
+    targets: Annotated[
+        Path | None,
+        typer.Option(help="Targets in the MR: .mrk.json, .fcsv or CSV, .seg.nrrd or label map."),
+    ] = None,
+    lesions: Annotated[
+        Path | None, typer.Option(help="Further targets: .seg.nrrd or label map, if there are points too.")
+    ] = None,
     landmark_frame: Annotated[
-        str | None, typer.Option(help="Frame of landmarks in CSV files that do not state it: LPS or RAS.")
+        str | None,
+        typer.Option(help="Frame of landmarks and targets in CSV files that do not state it: LPS or RAS."),
     ] = None,
     mr_orientation: Annotated[
         str | None, typer.Option(help="How the MR's axes lie, such as LPS, if its header does not say.")
@@ -86,6 +94,9 @@ def register_command(
     models: Annotated[Path | None, typer.Option(help="Folder of models, searched first.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_TUNING)] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of ANTs; the same seed gives the same bits.")] = 0,
+    confidence: Annotated[
+        int, typer.Option(help="Perturbations for the confidence map, 2 or more; 0 for none.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the result in the folder.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only errors.")] = False,
 ) -> None:
@@ -105,6 +116,9 @@ def register_command(
         trus_mask=trus_mask,
         mr_landmarks=mr_landmarks,
         trus_landmarks=trus_landmarks,
+        targets=targets,
+        lesions=lesions,
+        confidence=confidence,
         landmark_frame=landmark_frame,
         mr_orientation=mr_orientation,
         trus_orientation=trus_orientation,
@@ -167,6 +181,7 @@ def _print_result(result: Registration, output: Path) -> None:
         if name in result.measures.values:
             table.add_row(label, *(f"{stage.values.get(name, float('nan')):.2f}" for stage in stages))
     console.print(table)
+    _print_judgement(output)
     for warning in dict.fromkeys(result.warnings):
         _print_line(f"Warning ({warning.code}): {warning.message}", style="yellow")
     _print_line(f"Report: {output / 'report.html'}")
@@ -175,6 +190,19 @@ def _print_result(result: Registration, output: Path) -> None:
     else:
         _print_line("No Slicer scene: install the extra `slicer` to have one.")
     _print_line(NOTICE, style="dim")
+
+
+def _print_judgement(output: Path) -> None:
+    """The indicator and the targets as they stand in the result, the confidence map included."""
+    written = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    level = written["indicator"]["level"]
+    _print_line(
+        written["indicator"]["headline"], style={"good": "green", "check": "yellow"}.get(level, "red")
+    )
+    for target in written["targets"]:
+        depth_mm = target["capsule_distance_mm"]
+        where = f"{abs(depth_mm):.1f} mm {'inside' if depth_mm >= 0 else 'outside'} the capsule"
+        _print_line(f"Target {target['name']}: {target['third']}, {target['side']}, {where}")
 
 
 def _print_line(text: str, *, style: str | None = None) -> None:
@@ -188,8 +216,8 @@ def batch_command(
         Path,
         typer.Argument(
             metavar="CASES",
-            help="CSV with the columns case, mr, trus (and mr_mask, trus_mask, mr_landmarks, …), or a folder "
-            "with one folder a case (mr.*, trus.*), or with moving_images and fixed_images.",
+            help="CSV with the columns case, mr, trus (and mr_mask, trus_mask, mr_landmarks, targets, …), or "
+            "a folder with one folder a case (mr.*, trus.*), or with moving_images and fixed_images.",
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder for results, batch.csv and cohort.html.")],

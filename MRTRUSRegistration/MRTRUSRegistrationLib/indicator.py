@@ -1,7 +1,8 @@
 """The alignment indicator: good, check or poor at a glance, with its reasons in plain words.
 
-It judges the same figures at the same limits as the report's verdict (`plain_language`), and some more: it is
-never milder than that. It never gets better when a figure gets worse.
+It judges figures at the limits of the report's table (`plain_language`), and some more. It never gets better
+when a figure gets worse, and never says more than was measured: without landmarks it speaks of the gland's
+outline only.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from .plain_language import NO_LANDMARKS, Level, Limits, Reason, Thresholds, has_landmarks
-from .results import Measures, QualityWarning
+from .plain_language import NO_LANDMARKS, Level, Limits, Thresholds, has_landmarks
+from .results import Measures, QualityWarning, Registration
 
 if TYPE_CHECKING:
     from .confidence import ConfidenceMap
@@ -25,7 +26,7 @@ _SEVERITY = {"info": 0, "good": 1, "check": 2, "poor": 3}
 class IndicatorLimits:
     """Where the level changes; fields are named like the figures they judge."""
 
-    # Shared with the report's verdict, where the reasons for the numbers stand.
+    # Shared with the report's table, where the reasons for the numbers stand.
     report: Thresholds = field(default_factory=Thresholds)
     # det(dT/dx) of TRUS → MR; tissue takes 1/det of its volume on MR. Soft tissue keeps its volume, but both
     # outlines are uncertain, and near them a mapping squeezes: up to threefold is left alone. At 0 it folds.
@@ -40,6 +41,14 @@ class IndicatorLimits:
 
     def of(self, key: str) -> Limits:
         return getattr(self, key) if hasattr(self, key) else getattr(self.report, key)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One finding as a sentence, and how good it is."""
+
+    level: Level
+    text: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,12 @@ class _Figure:
 
     def sentence(self, value: float, level: Level) -> str:
         return f"{self.shown(value)}: {getattr(self, level)}"
+
+
+def registration_indicator(result: Registration, confidence: ConfidenceMap | None = None) -> Indicator:
+    """Judge the last stage of a finished registration, as its result.json and its report do."""
+    rigid = result.rigid_measures if result.deformation is not None else None
+    return alignment_indicator(result.measures, result.warnings, confidence, rigid=rigid)
 
 
 def alignment_indicator(

@@ -34,9 +34,12 @@ class Job:
 
     `initial` is gland, world or the path of a transform; `rigid` is a transform that takes the place of the
     rigid alignment. Both map TRUS points to MR points. `targets` are points, a segmentation or a label map on
-    the MR. `confidence` is the number of perturbations for the confidence map, 0 for none; only a network has
-    one. `landmark_frame` is that of landmarks and targets in CSV files that do not state theirs. Where
-    `rigid_metric` and `max_rotation_deg` are None, the defaults of the rigid alignment hold.
+    the MR; `lesions` are further ones, for a case that has both points and segments. `confidence` is the
+    number of perturbations for the confidence map, 0 for none; only a network has one. `landmark_frame` is
+    that of landmarks and targets in CSV files that do not state theirs. Where `rigid_metric` and
+    `max_rotation_deg` are None, the defaults of the rigid alignment hold. `rigid_points` are the points on
+    the TRUS that `rigid` was fitted to; a result whose points lie close together gets a warning. `case_name`
+    is what report and scene call the case, by default the output folder's name.
     """
 
     mr: Path
@@ -48,6 +51,7 @@ class Job:
     seed: int = 0
     initial: str = "gland"
     rigid: Path | None = None
+    rigid_points: Path | None = None
     rigid_metric: str | None = None
     max_rotation_deg: float | None = None
     mr_mask: Path | None = None
@@ -58,7 +62,9 @@ class Job:
     mr_orientation: str | None = None
     trus_orientation: str | None = None
     targets: Path | None = None
+    lesions: Path | None = None
     confidence: int = 0
+    case_name: str = ""
     overwrite: bool = False
 
     def to_json(self) -> str:

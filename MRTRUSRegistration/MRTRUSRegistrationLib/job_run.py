@@ -14,7 +14,8 @@ from .errors import InputError, RegistrationError
 from .images import LoadedImage, check_different, read_image
 from .input_transform import read_transform
 from .job import Job
-from .landmark_files import Frame
+from .landmark_correction import pair_warnings
+from .landmark_files import Frame, NamedPoints, read_points
 from .landmarks import pair_landmarks, read_landmarks
 from .masks import check_same_patient, read_mask
 from .models import find_model, resolve_device
@@ -28,7 +29,10 @@ from .targets import Target, TargetRow, TrusGland, carry_targets
 
 # ANTs takes a 32-bit seed, and one more than the user's (0 means the clock to it).
 _SEEDS = 2**31 - 1
-_RECORDED = ("mr", "trus", "mr_mask", "trus_mask", "mr_landmarks", "trus_landmarks", "rigid", "targets")
+_RECORDED = (
+    *("mr", "trus", "mr_mask", "trus_mask", "mr_landmarks", "trus_landmarks"),
+    *("rigid", "rigid_points", "targets", "lesions"),
+)
 
 
 def run(
@@ -54,12 +58,13 @@ def run(
         progress=progress,
         cancel=cancel,
     )
+    result = replace(result, warnings=(*result.warnings, *_pair_warnings(given, result)))
     reporter = Reporter(progress, cancel)
     result, extras = _with_extras(job, result, given.targets, reporter)
     write_result(
         result,
         job.output,
-        case_name=job.output.absolute().name,
+        case_name=job.case_name or job.output.absolute().name,
         inputs={name: str(path) for name, path in job.input_files.items() if name in _RECORDED},
         reporter=reporter,
         with_trus=trus.relabelled,
@@ -126,17 +131,37 @@ class _Given:
     masks: tuple[sitk.Image | None, sitk.Image | None]
     landmarks: _GivenLandmarks
     rigid: sitk.Euler3DTransform | None
+    rigid_points: NamedPoints | None
     targets: tuple[Target, ...]
 
 
 def _read(job: Job) -> _Given:
     rigid = None if job.rigid is None else _read_rigid(job.rigid)
+    points = None if job.rigid_points is None else read_points(job.rigid_points, frame=_frame(job))
     mr = read_image(job.mr, role="MR", orientation=job.mr_orientation)
     trus = read_image(job.trus, role="TRUS", orientation=job.trus_orientation)
     check_different(mr, trus)
     masks, landmarks = _read_masks(job, mr, trus), _read_landmarks(job, mr, trus)
-    targets = () if job.targets is None else read_targets(job.targets, mr, frame=_frame(job))
-    return _Given(mr, trus, masks, landmarks, rigid, targets)
+    return _Given(mr, trus, masks, landmarks, rigid, points, _read_targets(job, mr))
+
+
+def _read_targets(job: Job, mr: LoadedImage) -> tuple[Target, ...]:
+    """Those of both files; one of the lesions that is called like a target gets another name."""
+    frame = _frame(job)
+    targets = () if job.targets is None else read_targets(job.targets, mr, frame=frame)
+    lesions = () if job.lesions is None else read_targets(job.lesions, mr, frame=frame)
+    taken = {target.name for target in targets}
+    named = [
+        replace(lesion, name=f"{lesion.name} (lesion)") if lesion.name in taken else lesion
+        for lesion in lesions
+    ]
+    return (*targets, *named)
+
+
+def _pair_warnings(given: _Given, result: Registration) -> tuple[QualityWarning, ...]:
+    """About the landmark pairs that the rigid alignment was fitted to, if it was."""
+    points = given.rigid_points
+    return () if points is None else pair_warnings(points.points_mm, result.trus_gland.mask)
 
 
 def _with_extras(

@@ -12,6 +12,8 @@ import SimpleITK as sitk  # noqa: N813
 from scipy.spatial.transform import Rotation
 
 from .errors import InputError
+from .geometry import mask_points_mm
+from .results import QualityWarning
 from .rigid import as_rigid
 from .transforms import transform_points_mm
 
@@ -19,6 +21,9 @@ _LEAST_PAIRS = 3
 # Points that stay this close to one line (RMS) leave the turn about it to the error of marking them, which
 # is up to 3 mm between people.
 _LEAST_BREADTH_MM = 2.0
+# Where the alignment is expected to be further off in the gland than a single mark is, marking harms. Three
+# pairs at the corners of an equilateral triangle around the middle of a ball get there at 58 % of its radius.
+_LARGEST_ERROR_RATIO = 1.0
 
 
 def rigid_from_landmarks(mr_points_mm: np.ndarray, trus_points_mm: np.ndarray) -> sitk.VersorRigid3DTransform:
@@ -38,6 +43,36 @@ def rigid_from_landmarks(mr_points_mm: np.ndarray, trus_points_mm: np.ndarray) -
     transform.SetMatrix((u @ proper @ vt).ravel().tolist(), 1e-6)
     transform.SetTranslation((mr_centre - trus_centre).tolist())
     return transform
+
+
+def expected_error_ratio(trus_points_mm: np.ndarray, gland_points_mm: np.ndarray) -> float:
+    """The error that marking pairs leaves in the gland, over the error of marking one pair.
+
+    Root of the mean square over (m, 3) points of the gland, for pairs at the (n, 3) points: the closer
+    together they lie, the more an error of one of them turns the whole gland. From the target registration
+    error of rigid point fits (Fitzpatrick, West and Maurer, IEEE TMI 17, 1998): 1/n · (1 + Σ d²/3f²) of the
+    marking error squared, d and f being the distances of target and points from the points' principal axes.
+    """
+    centre = trus_points_mm.mean(axis=0)
+    axes = np.linalg.svd(trus_points_mm - centre, full_matrices=True)[2]
+    points, gland = (
+        np.square((positions - centre) @ axes.T).mean(axis=0)
+        for positions in (trus_points_mm, gland_points_mm)
+    )
+    lever = (gland.sum() - gland) / (points.sum() - points)
+    return float(np.sqrt((1 + lever.sum() / 3) / len(trus_points_mm)))
+
+
+def pair_warnings(trus_points_mm: np.ndarray, trus_gland: sitk.Image) -> tuple[QualityWarning, ...]:
+    """A warning where (n, 3) marked points lie so close together that they align the gland badly."""
+    ratio = expected_error_ratio(np.asarray(trus_points_mm, float), mask_points_mm(trus_gland))
+    if ratio <= _LARGEST_ERROR_RATIO:
+        return ()
+    message = (
+        f"The landmark pairs lie close together, so that errors of marking them grow to {ratio:.1f} times "
+        "their size in the gland; mark structures far apart, such as apex, base and one to a side."
+    )
+    return (QualityWarning("pairs_close_together", message),)
 
 
 def landmark_residuals_mm(

@@ -1,19 +1,15 @@
-"""The measures of a registration in words that a clinician can act on, and a verdict.
-
-A verdict never says more than was measured: without landmarks it speaks of the gland's outline only.
-"""
+"""The measures of a registration in words that a clinician can act on, and the limits between levels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from .results import Measures, QualityWarning, Registration
+from .results import Measures, Registration
 
 Level = Literal["good", "check", "poor", "info"]
-_SEVERITY: dict[Level, int] = {"info": 0, "good": 1, "check": 2, "poor": 3}
 
 # A sphere of 0.5 ml, the smallest lesion usually called clinically significant.
 LESION_RADIUS_MM = (3 * 500 / (4 * math.pi)) ** (1 / 3)
@@ -35,12 +31,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where the verdict changes; fields are named like the measures they judge."""
+    """Where the level changes; fields are named like the measures they judge."""
 
     # Good: with isotropic Gaussian error a mean of 2.8 mm puts 95 % of the needles aimed at its centre into a
     # lesion of 0.5 ml (derived in `lesion_hit_percent`). Poor: the mean error exceeds that lesion's radius.
     tre_mean_mm: Limits = Limits(2.8, 4.92)
-    # A lost landmark is looked at; all of them lost is poor, see `_landmark_reasons`.
+    # A lost landmark is looked at; all of them lost is poor, see `indicator`.
     landmarks_lost: Limits = Limits(0, math.inf)
     # Good: where the published networks for this task stand (.859, arXiv 2501.03510; µ-RegPro's winner .862).
     # Poor: two standard deviations below what laying the glands' centres together reaches (.838 ± .048).
@@ -71,21 +67,6 @@ class MeasureRow:
 
 
 @dataclass(frozen=True)
-class Reason:
-    level: Level
-    text: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`level` is the worst of the reasons'; `headline` is one sentence."""
-
-    level: Level
-    headline: str
-    reasons: tuple[Reason, ...]
-
-
-@dataclass(frozen=True)
 class _Measure:
     """How a figure is called, printed and read; `reading` gets the value and its level."""
 
@@ -93,22 +74,6 @@ class _Measure:
     unit: str
     digits: int
     reading: Callable[[float, Level], str]
-
-
-def verdict(result: Registration, *, thresholds: Thresholds | None = None) -> Verdict:
-    """Judge a registration from its final measures, its warnings and the change from the rigid result."""
-    thresholds = thresholds or Thresholds()
-    reasons = [
-        *_measured_reasons(result.measures, thresholds),
-        *_landmark_reasons(result),
-        *_warning_reasons(result.warnings),
-    ]
-    if not has_landmarks(result.measures):
-        reasons.append(Reason("info", NO_LANDMARKS))
-    worst = max((reason.level for reason in reasons), key=_SEVERITY.__getitem__)
-    level: Level = "check" if worst == "info" else worst
-    reasons.sort(key=lambda reason: -_SEVERITY[reason.level])
-    return Verdict(level, _headline(level, has_landmarks(result.measures)), tuple(reasons))
 
 
 def measure_rows(result: Registration, *, thresholds: Thresholds | None = None) -> tuple[MeasureRow, ...]:
@@ -120,14 +85,35 @@ def measure_rows(result: Registration, *, thresholds: Thresholds | None = None) 
 
 
 def other_measures(result: Registration) -> tuple[MeasureRow, ...]:
-    """The remaining figures under their own names, without a reading."""
+    """The remaining figures, without a reading."""
     stages = (result.initial_measures, result.rigid_measures, result.measures)
     keys = sorted({key for stage in stages for key in stage.values} - set(_MEASURES))
     rows = []
     for key in keys:
         initial, rigid, final = (_plain(stage.values.get(key)) for stage in stages)
-        rows.append(MeasureRow(key, key, initial, rigid, final, "info", ""))
+        rows.append(MeasureRow(key, measure_title(key), initial, rigid, final, "info", ""))
     return tuple(rows)
+
+
+def measure_title(key: str) -> str:
+    """What a table calls a measure, with its unit; one without plain words keeps its own name."""
+    if key not in _MEASURES:
+        return _OTHER_TITLES.get(key, key)
+    name, unit = _MEASURES[key].name, _MEASURES[key].unit.removesuffix(" ±")
+    return f"{name} ({unit})" if unit else name
+
+
+def measure_text(key: str, value: float | None) -> str:
+    """A measure as a table prints it: two digits, counts without; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.{0 if key in _COUNTS else 2}f}"
+
+
+def in_reading_order(keys: Iterable[str]) -> list[str]:
+    """Measures as the report lists them: first those with plain words, then the others by title."""
+    place = {key: number for number, key in enumerate(_MEASURES)}
+    return sorted(keys, key=lambda key: (place.get(key, len(place)), measure_title(key)))
 
 
 def has_landmarks(measures: Measures) -> bool:
@@ -153,58 +139,10 @@ NO_LANDMARKS = (
 )
 
 
-def _measured_reasons(measures: Measures, thresholds: Thresholds) -> list[Reason]:
-    """One reason for each figure that leads or that is not good; never two for the same finding."""
-    reasons = []
-    for key, measure in _measures_of(measures).items():
-        value = measures.values.get(key)
-        level = _level(key, value, thresholds)
-        if value is not None and (level in ("check", "poor") or (level == "good" and key in _LEADING)):
-            reasons.append(
-                Reason(level, f"{measure.name} {_shown(value, measure)}: {_read(key, value, level)}")
-            )
-    if "dsc" not in measures.values:
-        reasons.append(Reason("check", "The overlap of the glands could not be measured."))
-    return reasons
-
-
 def _measures_of(measures: Measures) -> dict[str, _Measure]:
     """The measures that apply: without landmarks none can be lost."""
     landmarks = has_landmarks(measures)
     return {key: measure for key, measure in _MEASURES.items() if landmarks or key != "landmarks_lost"}
-
-
-def _landmark_reasons(result: Registration) -> list[Reason]:
-    """All landmarks lost, or the deformable step made them worse than the rigid one left them."""
-    rigid, final = (stage.values.get("tre_mean_mm") for stage in (result.rigid_measures, result.measures))
-    if final is None and has_landmarks(result.measures):
-        return [Reason("poor", "All landmarks left the TRUS image: there is no error figure.")]
-    if result.deformation is None or rigid is None or final is None or final <= rigid:
-        return []
-    return [
-        Reason(
-            "check",
-            f"The deformable step made the landmarks worse (from {rigid:.1f} to {final:.1f} mm): consider "
-            "the rigid result for this case.",
-        )
-    ]
-
-
-def _warning_reasons(warnings: tuple[QualityWarning, ...]) -> list[Reason]:
-    if not warnings:
-        return []
-    count = "One warning is" if len(warnings) == 1 else f"{len(warnings)} warnings are"
-    return [Reason("check", f"{count} listed below.")]
-
-
-def _headline(level: Level, landmarks: bool) -> str:
-    if level == "poor":
-        return "Poor: do not rely on this registration."
-    if level == "check":
-        return "Check before use: look at the points below and at the pictures."
-    if landmarks:
-        return "Good: the landmark error is within the clinical target, and nothing looks wrong."
-    return "Good match of the gland outlines. Accuracy inside the gland was not measured."
 
 
 def _row(key: str, stages: tuple[Measures, Measures, Measures], thresholds: Thresholds) -> MeasureRow:
@@ -354,6 +292,9 @@ _MEASURES: dict[str, _Measure] = {
     "gland_volume_change_percent": _Measure("Gland volume change", "% ±", 1, _read_volume),
     "displacement_p95_mm": _Measure("Shift by deformation, 95 %", "mm", 1, _read_displacement),
 }
-
-# Named in the verdict even when they are good.
-_LEADING = ("tre_mean_mm", "dsc")
+_OTHER_TITLES = {
+    "landmarks": "Number of landmarks",
+    "displacement_mean_mm": "Shift by deformation, mean (mm)",
+    "displacement_max_mm": "Shift by deformation, largest (mm)",
+}
+_COUNTS = ("landmarks", "landmarks_lost")

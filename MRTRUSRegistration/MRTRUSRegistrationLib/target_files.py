@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -106,14 +108,35 @@ def read_targets_csv(path: str | Path) -> tuple[TargetRow, ...]:
         ) from error
 
 
-def write_target_segments(rows: Sequence[TargetRow], path: Path) -> None:
-    """Write the labels as a Slicer segmentation (.seg.nrrd) on the TRUS grid; overlapping ones stay whole.
+def targets_json(rows: Sequence[TargetRow]) -> list[dict[str, Any]]:
+    """The rows for result.json, figures named like the table's columns; positions are LPS mm, by space."""
+    return [
+        {
+            "name": row.name,
+            "trus_mm": _rounded(row.trus_mm),
+            "mr_mm": None if row.mr_mm is None else _rounded(row.mr_mm),
+            "side": row.side,
+            "third": row.third,
+            **{column: _rounded_figure(getattr(row, name)) for column, name in _FIGURES.items()},
+            "warnings": [asdict(warning) for warning in row.warnings],
+        }
+        for row in rows
+    ]
 
-    `ValueError` if no row has a label with voxels.
+
+def write_target_segments(rows: Sequence[TargetRow], path: Path) -> None:
+    """Write the labels of the rows as a Slicer segmentation on the TRUS grid; see `write_segments`."""
+    write_segments([(row.name, row.label) for row in rows if row.label is not None], path)
+
+
+def write_segments(masks: Sequence[tuple[str, sitk.Image]], path: Path) -> None:
+    """Write named binary masks of one grid as a Slicer segmentation (.seg.nrrd); overlaps stay whole.
+
+    Empty masks are left out. `ValueError` if none has voxels.
     """
-    named = [(row.name, row.label) for row in rows if row.label is not None and voxel_count(row.label)]
+    named = [(name, mask) for name, mask in masks if voxel_count(mask)]
     if not named:
-        raise ValueError("No target has a label.")
+        raise ValueError("No mask has voxels.")
     layers, places = _layers([sitk.GetArrayFromImage(label) > 0 for _, label in named])
     grid = Grid.of(named[0][1])
     images = [grid.image(layer) for layer in layers]
@@ -176,6 +199,15 @@ def _record(row: TargetRow) -> dict[str, str]:
 def _number(value: float | None) -> str:
     # Without the sum, small negative numbers would read as -0.000.
     return "" if value is None else f"{round(value, 3) + 0.0:.3f}"
+
+
+def _rounded(position: Point) -> list[float]:
+    """To a micrometre, like the table."""
+    return [round(value, 3) for value in position]
+
+
+def _rounded_figure(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _row(record: dict[str, str]) -> TargetRow:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import _thread
 import argparse
 import contextlib
+import logging
 import os
 import queue
 import signal
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job or jobs; returns the exit code."""
     options = _arguments(arguments)
     _use_private_packages()
+    _log_to_stderr()
     signal.signal(signal.SIGTERM, _interrupt_once)
     channel = Channel.instead_of_stdout()
     inbox = Inbox(attached=options.attached)
@@ -69,6 +71,13 @@ def _use_private_packages() -> None:
     folder = os.environ.get("MRTRUS_PACKAGES")
     if folder:
         sys.path.insert(0, folder)
+
+
+def _log_to_stderr() -> None:
+    """The library's own words, such as which models it loads, go to the log; those of others stay off."""
+    log = logging.getLogger(__package__)
+    log.setLevel(logging.INFO)
+    log.addHandler(logging.StreamHandler(sys.stderr))
 
 
 def _interrupt_once(number: int, frame: FrameType | None) -> None:

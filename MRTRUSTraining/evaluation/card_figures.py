@@ -14,6 +14,8 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import ModelCard, read_card
 from MRTRUSRegistrationLib.outputs import write_text_atomically
 
+from .evaluate import ZEROED
+
 _REGISTRATION_COLUMNS = ("dsc", "hd95_mm", "tre_rms_mm", "dense_tre_mean_mm", "folds_percent")
 _DEFINITION = "mean over cases of the column of metrics.csv, mrtrus evaluate --masks {masks}"
 
@@ -21,8 +23,8 @@ _DEFINITION = "mean over cases of the column of metrics.csv, mrtrus evaluate --m
 def add_figures(models: Path, metrics: Path, split: str) -> list[Path]:
     """Add the means of metrics.csv to every card in `models`; figures of the same split are replaced.
 
-    A segmenter gets the DSC of its modality's predicted masks, a registration network the row of the
-    method of its name. Returns the cards that changed; `InputError` for a file that is not a table of
+    A segmenter gets the DSC of its modality's predicted masks, a registration network the rows that it
+    computed, controls with zeroed images apart. Returns the cards that changed; `InputError` for a file that is not a table of
     `mrtrus evaluate`.
     """
     rows = _rows(metrics)
@@ -60,13 +62,18 @@ def _figure(card: ModelCard, rows: Sequence[Mapping[str, str]], split: str) -> d
         used = list({row["case"]: row for row in rows if row["masks"] == "predicted"}.values())
         means = {"dsc": _mean(used, column)}
     else:
-        used = [row for row in rows if row["method"] == card.name]
+        used = [row for row in rows if _network(row) == card.name]
         means = {column: _mean(used, column) for column in _REGISTRATION_COLUMNS}
     values = {name: round(value, 4) for name, value in means.items() if np.isfinite(value)}
     if not values:
         return None
     definition = _DEFINITION.format(masks=used[0]["masks"])
     return {"split": split, "definition": definition, "cases": len(used), **values}
+
+
+def _network(row: Mapping[str, str]) -> str | None:
+    """The registration network that computed a row; tables without that column name it by the method."""
+    return None if row["method"].endswith(ZEROED) else row.get("model") or row["method"]
 
 
 def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float:

@@ -39,7 +39,9 @@ class Desktop:
     replaced: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
 
     def process_events(self) -> None:
-        self.qt_app.processEvents()
+        # QApplication.processEvents of PySide6 6.12 gives one reference to None too many back: after some ten
+        # thousand calls the interpreter ends.
+        QtCore.QEventLoop().processEvents()
 
     def put(self, place: dict[str, Any], name: str, value: Any) -> None:
         """Set a name and note what was there."""
@@ -109,6 +111,7 @@ def _install_util(desktop: Desktop) -> None:
     made: dict[str, Any] = {
         "errorDisplay": lambda text, **_: desktop.errors.append(text),
         "confirmOkCancelDisplay": ask,
+        "confirmYesNoDisplay": ask,
         "selectModule": select,
         "modulePath": lambda name: str(MODULE_FILE),
         "openAddDataDialog": lambda: select("AddDataDialog"),

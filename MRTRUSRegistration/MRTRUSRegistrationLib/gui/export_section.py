@@ -44,7 +44,7 @@ class ExportSection(Section):
 
     def on_export(self) -> None:
         from ..mrml.export import export_case
-        from .target_table import target_table_csv
+        from ..mrml.target_table import target_table_csv
 
         parameters, case = self.panel.parameters, self.panel.case
         folder = Path(parameters.exportFolder)

@@ -47,10 +47,15 @@ def _figures(figures: tuple[dict[str, object], ...]) -> str:
     text = _("Deformable, by a network. On {split}: ").format(split=figure.get("split", "?"))
     parts = []
     if "dsc" in figure:
-        parts.append(_("gland overlap {value}").format(value=figure["dsc"]))
+        parts.append(_("gland overlap {value}").format(value=_rounded(figure["dsc"])))
     if "tre_rms_mm" in figure:
-        parts.append(_("landmark error {value} mm").format(value=figure["tre_rms_mm"]))
+        parts.append(_("landmark error {value} mm").format(value=_rounded(figure["tre_rms_mm"])))
     return text + ", ".join(parts) + "."
+
+
+def _rounded(value: object) -> str:
+    """A figure of a card, which any file may be, with two digits."""
+    return f"{value:.2f}" if isinstance(value, (int, float)) else str(value)
 
 
 def _built_in() -> tuple[Method, ...]:

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
+from ..job_runner import JobRunner
 from .case_section import CaseSection
 from .choices import Accepted, Initial
 from .correct_section import CorrectSection
 from .export_section import ExportSection
+from .marking import attach_chosen
 from .messages import show_error, shown_errors
 from .readiness import Situation
 from .register_section import RegisterSection
 from .review_section import ReviewSection
-from .runner import JobRunner
+from .timers import qt_timer
+from .versions_section import VersionsSection
 from .worker_environment import WorkerSetup
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ class Panel:
 
     def __init__(self, ui: Any, *, runner: JobRunner | None = None, setup: WorkerSetup | None = None) -> None:
         self.ui = ui
-        self.runner = runner or JobRunner()
+        self.runner = runner or JobRunner(timer=qt_timer)
         self.setup = setup or WorkerSetup()
         self.parameters: Any = None
         self._refreshing = False
@@ -41,6 +44,7 @@ class Panel:
             self.registration,
             self.review,
             CorrectSection(ui, self),
+            VersionsSection(ui, self),
             ExportSection(ui, self),
         )
 
@@ -60,6 +64,7 @@ class Panel:
             return
         self._refreshing = True
         try:
+            attach_chosen(self.parameters, self.case)
             now = self.situation()
             for section in self.sections:
                 section.refresh(now)
@@ -154,6 +159,8 @@ class Panel:
             self.review.stop()
             self.runner.stop_silently()
             self.setup.cancel()
+            for section in self.sections:
+                section.scene_closed()
 
 
 # The parameters that say which files are exported.

@@ -83,6 +83,13 @@ def why_not_undo(now: Situation) -> str:
     return "" if now.older_version else _("There is no version before this one.")
 
 
+def why_not_compare(versions: int) -> str:
+    """Why there are no two versions of the case to lay side by side."""
+    if versions == 0:
+        return _no_result()
+    return "" if versions > 1 else _("There is only one version; register again to have another.")
+
+
 def why_not_export(now: Situation) -> str:
     if not now.case:
         return _no_result()

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
+from ..job_runner import Listener
+from ..mrml.job_inputs import Inputs, write_inputs
+from ..mrml.stale import remember_glands
+from ..mrml.target_carrying import carry
 from .choices import Accepted
-from .job_inputs import Inputs, write_inputs
+from .job_inputs import chosen_inputs
+from .marking import ask_about, hide_landmarks
 from .messages import show_error, shown_errors
 from .methods import Method, methods
 from .readiness import Situation, why_not_install, why_not_register, why_not_remove
-from .runner import Listener
 from .section import Section
-from .stale import remember_glands
-from .target_carrying import carry
 from .worker_environment import worker_python
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ class RegisterSection(Section):
 
     def on_register(self) -> None:
         with shown_errors(_("The registration cannot start")):
-            self.start(Inputs.of(self.panel.parameters), previous=None)
+            self.start(chosen_inputs(self.panel.parameters), previous=None)
 
     def on_cancel(self) -> None:
         with shown_errors(_("The run cannot be cancelled")):
@@ -94,6 +96,7 @@ class RegisterSection(Section):
         from ..mrml.readers import check_pair
 
         check_pair(inputs.mr, inputs.trus)
+        ask_about(inputs)
 
         def go(ready: bool) -> None:
             if ready:
@@ -109,8 +112,8 @@ class RegisterSection(Section):
         self.ui.stageLabel.text = line[:120]
 
     def _launch(self, inputs: Inputs, previous: CaseNodes | None) -> None:
-        options = self._options()
         name = previous.name if previous is not None else _case_name(inputs)
+        options = {**self._options(), "case_name": name}
         listener = Listener(
             progress=self.show_progress,
             done=lambda folder: self._commit(folder, inputs, name, previous),
@@ -164,6 +167,7 @@ class RegisterSection(Section):
             images = {"mr_node": inputs.mr, "trus_node": inputs.trus}
             case = add_result(self.panel.scene, folder, name=name, previous=previous, **images)
             remember_glands(case)
+            hide_landmarks(inputs)
             accepted = Accepted.RIGID if case.deformation is None else Accepted.DEFORMABLE
             case.set_attribute("Accepted", accepted.name)
             with shown_errors(_("The targets cannot be carried to the TRUS")):

@@ -100,6 +100,8 @@ class ReviewSection(Section):
             self._review = review
             self.ui.measuresTableView.setMRMLTableNode(case.measures)
             self.ui.landmarkTableView.setMRMLTableNode(case.landmark_errors)
+            for view in (self.ui.measuresTableView, self.ui.landmarkTableView):
+                view.resizeColumnsToContents()
             if slicer.app.layoutManager() is not None:
                 slicer.util.resetSliceViews()
             self._judge(case)
@@ -193,20 +195,25 @@ class ReviewSection(Section):
         self._opened = None
         self.panel.refresh()
 
+    def restore(self) -> None:
+        """Fill the slice views again after something else was shown in them."""
+        if self._review is not None:
+            with shown_errors(_("The result cannot be shown")):
+                self._review.refresh()
+
     def leave(self, gland: Any, volume: Any) -> None:
         """Show one image and its gland alone, as they were before any registration."""
-        from ..mrml.review import set_layers
+        from ..mrml.review import show_alone
 
         if self._review is not None:
             self._review.stop()
         self._timer.stop()
-        self._review = self._opened = None
-        trus = self.panel.case.trus if self.panel.case is not None else None
-        parent = trus.GetTransformNodeID() if trus is not None else None
-        for node in (gland, volume):
-            if node is not None:
-                node.SetAndObserveTransformNodeID(parent)
-        set_layers(self.panel.scene, volume, None, 0.0)
+        self._review = None
+        case = self.panel.case
+        if case is not None:
+            # Counts as opened: a refresh meanwhile must not put the images under their transforms again.
+            self._opened = case.node
+            show_alone(case, gland, volume)
 
     def accept(self, case: CaseNodes, stage: str) -> None:
         """The user decided which result counts for the case: show and judge that one."""

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..sample_case import sample_folder
 
 CATEGORY = "MRTRUS Registration"
 NAME = "MRTRUSSampleCase"
-_URL = "https://raw.githubusercontent.com/mrtrus/SlicerMRTRUSRegistration/main/Resources/SampleCase"
-# File, node, how Slicer loads it, and the checksum that a download must have.
+# File, node, how Slicer loads it, and the checksum that Slicer compares.
 _FILES = (
     (
         "mr.nii.gz",
@@ -39,14 +39,6 @@ _FILES = (
 )
 
 
-def _uris() -> list[str]:
-    """From the source tree where the module runs in one, from the repository where it was installed."""
-    local = Path(__file__).resolve().parents[3] / "Resources" / "SampleCase"
-    if all((local / file).is_file() for file, *_ in _FILES):
-        return [(local / file).as_uri() for file, *_ in _FILES]
-    return [f"{_URL}/{file}" for file, *_ in _FILES]
-
-
 def register_sample_data(thumbnail: Path) -> None:
     """Offer the sample case in Slicer's module Sample Data; called once the application has started."""
     import SampleData
@@ -55,7 +47,7 @@ def register_sample_data(thumbnail: Path) -> None:
         category=CATEGORY,
         sampleName=NAME,
         thumbnailFileName=str(thumbnail),
-        uris=_uris(),
+        uris=[(sample_folder() / file).as_uri() for file, *_ in _FILES],
         # The cache folder is shared by all modules.
         fileNames=[f"mrtrus_sample_{file}" for file, *_ in _FILES],
         nodeNames=[node for _, node, *_ in _FILES],
@@ -68,7 +60,10 @@ def load_sample() -> list[Any]:
     """The nodes of MR, TRUS and both lists of landmarks; `InputError` if they cannot be had."""
     import SampleData
 
+    missing = [file for file, *_ in _FILES if not (sample_folder() / file).is_file()]
+    if missing:
+        raise InputError(f"{sample_folder() / missing[0]} is missing; install the extension again.")
     nodes = SampleData.SampleDataLogic().downloadSamples(NAME)
     if not nodes or len(nodes) != len(_FILES) or None in nodes:
-        raise InputError("The sample case could not be downloaded; check the network and try again.")
+        raise InputError("The sample case could not be read; install the extension again.")
     return list(nodes)

@@ -21,7 +21,7 @@ class Section:
         """Bring the widgets up to date; overridden by the sections."""
 
     def scene_closed(self) -> None:
-        """Forget nodes; overridden by the sections that keep any."""
+        """Let go of nodes; overridden by the sections that keep any."""
 
     def allow(self, name: str, reason: str) -> None:
         """Enable the widget, or disable it and let its tooltip say why."""

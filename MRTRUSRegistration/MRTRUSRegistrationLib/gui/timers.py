@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
-
-
-class Timer(Protocol):
-    """Calls back again and again between `start` and `stop`."""
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
+from typing import Any
 
 
 def qt_timer(interval_ms: int, callback: Callable[[], None]) -> Any:

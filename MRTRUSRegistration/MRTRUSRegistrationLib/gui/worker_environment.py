@@ -12,6 +12,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import InputError
+from ..job_runner import Timer
 from .install import (
     DISK_MB,
     DOWNLOAD_MB,
@@ -23,7 +24,7 @@ from .install import (
 )
 from .line_process import LineProcess
 from .messages import show_error, shown_errors
-from .timers import Timer, qt_timer
+from .timers import qt_timer
 
 _POLL_MS = 200
 

@@ -135,7 +135,10 @@ def _transforms(scene: slicer.vtkMRMLScene, content: CaseContent, suffix: str) -
 def _tables(scene: slicer.vtkMRMLScene, content: CaseContent, suffix: str) -> Nodes:
     nodes: Nodes = {"measures": add_measures_table(scene, content.measures, f"Measures{suffix}")}
     if content.rows:
-        nodes["landmarkErrors"] = add_landmark_table(scene, content.rows, f"Landmark errors{suffix}")
+        deformable = content.deformation is not None
+        nodes["landmarkErrors"] = add_landmark_table(
+            scene, content.rows, f"Landmark errors{suffix}", deformable=deformable
+        )
     if content.confidence_mm is not None:
         nodes["confidence"] = add_volume(scene, content.confidence_mm, f"Confidence (mm){suffix}")
     return nodes

@@ -27,6 +27,7 @@ INPUT_ROLES = ("mr", "trus", "mrTargets", "mrTargetSegments", "mrParent")
 # Made from others whenever they are shown, and therefore not saved.
 DERIVED_ROLES = (
     "registeredMR",
+    "versionMR",
     "comparison",
     "mrOutline",
     "trusOutline",

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 
-# Told apart with any kind of colour vision and in grey: dark blue to yellow, and blue through white to red.
-_DARK_TO_BRIGHT = ((0.0, 0.13, 0.30), (0.34, 0.36, 0.43), (0.65, 0.61, 0.46), (1.0, 0.92, 0.27))
+# Told apart with any kind of colour vision and in grey: purple through green to yellow (viridis, as in the
+# report; nowhere grey, so that it stands out from the images below it), and blue through white to red.
+_DARK_TO_BRIGHT = (
+    (0.27, 0.0, 0.33),
+    (0.23, 0.32, 0.55),
+    (0.13, 0.57, 0.55),
+    (0.36, 0.79, 0.39),
+    (0.99, 0.91, 0.14),
+)
 _ABOUT_ONE = (
     (0.02, 0.19, 0.58),
     (0.45, 0.68, 0.90),
@@ -59,7 +66,6 @@ def color_node(scene: slicer.vtkMRMLScene, scale: ColorScale) -> slicer.vtkMRMLC
     node = scene.AddNewNodeByClass("vtkMRMLColorTableNode", scale.name)
     node.SetTypeToUser()
     node.SetNumberOfColors(_ENTRIES)
-    node.SetNamesInitialised(True)
     for number, color in enumerate(scale.colors().tolist()):
         node.SetColor(number, f"{scale.low + number / (_ENTRIES - 1) * (scale.high - scale.low):.2f}", *color)
     node.GetLookupTable().SetRange(scale.low, scale.high)

@@ -77,9 +77,16 @@ def go_to_landmark(case: CaseNodes, name: str) -> bool:
     """Let every slice view jump to a TRUS landmark; false where it was deleted."""
     if case.trus_landmarks is None:
         return False
-    number = case.trus_landmarks.GetControlPointIndexByLabel(name)
-    if number < 0:
+    return go_to_point(case.trus_landmarks, case.trus_landmarks.GetControlPointIndexByLabel(name))
+
+
+def go_to_point(points: slicer.vtkMRMLMarkupsFiducialNode | None, number: int) -> bool:
+    """Let every slice view jump to a point of a list; false where there is no such point."""
+    if points is None or not 0 <= number < points.GetNumberOfControlPoints():
         return False
-    position = case.trus_landmarks.GetNthControlPointPositionWorld(number)
-    slicer.vtkMRMLSliceNode.JumpAllSlices(case.scene, *position, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+    position, centred = (
+        points.GetNthControlPointPositionWorld(number),
+        slicer.vtkMRMLSliceNode.CenteredJumpSlice,
+    )
+    slicer.vtkMRMLSliceNode.JumpAllSlices(points.GetScene(), *position, centred)
     return True

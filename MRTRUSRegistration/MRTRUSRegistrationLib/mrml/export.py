@@ -25,7 +25,7 @@ from ..transforms import field_image
 from .case_nodes import CaseNodes
 from .readers import check_volume, image_of, resampling_transform, volume_grid
 from .scene_file import quiet_vtk
-from .stages import Stage, resampling_of, stages_of
+from .stages import accepted_stage, resampling_of, stages_of
 from .targets_nodes import target_masks, target_points
 
 Item = Literal["scene", "transforms", "grid", "registered_mr", "targets", "report"]
@@ -65,7 +65,8 @@ def export_case(
     wanted = [item for item in items_of(case) if item in items]
     if not wanted:
         raise InputError(f"{case.name} has nothing of what was asked for to export: register again.")
-    target = Path(folder)
+    # Slicer writes no scene below a relative path.
+    target = Path(folder).absolute()
     writers: dict[str, Callable[[Path], None]] = {
         "scene": lambda to: _write_scene(case, to),
         "transforms": lambda to: _write_transforms(case, to),
@@ -87,15 +88,10 @@ def export_case(
         ) from error
 
 
-def _accepted(case: CaseNodes) -> Stage:
-    """The stage that counts: the last one, unless the user accepted the rigid result alone."""
-    return "rigid" if case.attribute("Accepted") == "RIGID" else stages_of(case)[-1]
-
-
 def registered_mr(case: CaseNodes) -> sitk.Image:
     """The MR at its last stage on the voxels of the TRUS, with the MR's own pixel type."""
     check_volume(case.trus, "TRUS")
-    transform = resampling_of(case, _accepted(case))
+    transform = resampling_of(case, accepted_stage(case))
     return resample(image_of(case.mr, what="MR"), volume_grid(case.trus), transform)
 
 
@@ -107,7 +103,7 @@ def flat_grid(case: CaseNodes, *, spacing_mm: float | None = None) -> sitk.Image
     and it equals the composition: both are linear between the same nodes.
     """
     check_volume(case.trus, "TRUS")
-    stage, trus = _accepted(case), volume_grid(case.trus)
+    stage, trus = accepted_stage(case), volume_grid(case.trus)
     if spacing_mm is None and stage == "deformable":
         lattice = Grid.of(field_image(resampling_transform(case.deformation)))
     else:
@@ -141,7 +137,7 @@ def _sampled(transform: sitk.Transform, grid: Grid) -> sitk.Image:
 
 
 def _write_transforms(case: CaseNodes, folder: Path) -> None:
-    final = _accepted(case)
+    final = accepted_stage(case)
     for name, stage in (("mr_to_trus", final), ("rigid", "rigid")):
         transform = resampling_of(case, stage)
         _checked(lambda: sitk.WriteTransform(transform, str(folder / f"{name}.h5")))  # noqa: B023

@@ -36,6 +36,7 @@ from .deformation_view import (
     show_warped_grid,
 )
 from .errors_view import show_error_vectors
+from .marked_points import follow
 from .models import set_visible
 from .stages import STAGES, Stage, show_stage, stages_of
 
@@ -168,8 +169,9 @@ class Review:
         for role in ("comparison", "errorVectors", "arrows", "warpedGrid", "mrOutline", "trusOutline"):
             self.case.remove(role)
         show_in_slices(self.case, "none")
-        for gland in (self.case.mr_gland, self.case.trus_gland):
-            set_visible(gland, True)
+        case = self.case
+        for node in (case.mr_gland, case.trus_gland, case.mr_targets, case.mr_target_segments):
+            set_visible(node, True)
         if self.case.trus is not None:
             set_layers(self.case.scene, self.case.trus, self.case.mr, 0.5)
         self.case.remove("registeredMR")
@@ -197,8 +199,7 @@ class Review:
         if different & {"deformation", "stage"}:
             self._show_deformation()
         if "targets" in different:
-            for node in (self.case.targets, self.case.target_segments):
-                set_visible(node, self._state.targets)
+            self._show_targets()
 
     def _show_layers(self) -> None:
         state, scene = self._state, self.case.scene
@@ -236,6 +237,15 @@ class Review:
         else:
             set_visible(self.case.get("errorVectors"), False)
 
+    def _show_targets(self) -> None:
+        """Those on the TRUS, and the points on the MR, which lie under its transforms and so at these places.
+
+        Segments on the MR are hidden like the glands: under a deformation they are slow to draw.
+        """
+        for node in (self.case.targets, self.case.target_segments, self.case.mr_targets):
+            set_visible(node, self._state.targets)
+        set_visible(self.case.mr_target_segments, False)
+
     def _show_deformation(self) -> None:
         """Only at the deformable stage: at the others the tissue is not where the arrows lead to."""
         style = self._state.deformation if self._state.stage == "deformable" else "none"
@@ -246,6 +256,24 @@ class Review:
             set_visible(show_arrows(self.case), True)
         elif style == "grid":
             set_visible(show_warped_grid(self.case), True)
+
+
+def show_alone(
+    case: CaseNodes,
+    gland: slicer.vtkMRMLSegmentationNode | None,
+    volume: slicer.vtkMRMLScalarVolumeNode | None,
+) -> None:
+    """Show one image of a case with its gland as before any registration: nobody draws under a deformation.
+
+    A review that is started or refreshed puts both back under their transforms.
+    """
+    parent = case.trus.GetTransformNodeID() if case.trus is not None else None
+    for node in (gland, volume):
+        if node is not None:
+            node.SetAndObserveTransformNodeID(parent)
+    if volume is not None:
+        follow(volume)
+    set_layers(case.scene, volume, None, 0.0)
 
 
 def composites_of(scene: slicer.vtkMRMLScene) -> Iterator[slicer.vtkMRMLSliceCompositeNode]:

@@ -78,7 +78,14 @@ def _write_bundle(result: Registration, bundle: Path, name: str) -> None:
 
 
 def read_scene(path: Path) -> slicer.vtkMRMLScene:
-    """Read a scene bundle into a new scene; `InputError` if it is not one.
+    """Read a scene bundle into a new scene; `InputError` if it is not one."""
+    scene = new_scene()
+    import_scene(scene, path)
+    return scene
+
+
+def import_scene(scene: slicer.vtkMRMLScene, path: Path) -> None:
+    """Add what a scene bundle holds to a scene; `InputError` if it is not one.
 
     The scene's own `ReadFromMRB` needs the application's cache folder, so the bundle is unpacked here.
     """
@@ -90,12 +97,10 @@ def read_scene(path: Path) -> slicer.vtkMRMLScene:
         scene_files = sorted(Path(folder).glob("*/*.mrml"))
         if len(scene_files) != 1:
             raise InputError(f"{path} is not a Slicer scene bundle (.mrb): it does not hold one scene.")
-        scene = new_scene()
         scene.SetURL(str(scene_files[0]))
         scene.SetRootDirectory(str(scene_files[0].parent))
         if not scene.Import():
             raise InputError(f"{path} cannot be read as a Slicer scene: {scene.GetErrorMessage()}")
-    return scene
 
 
 @contextmanager

@@ -19,11 +19,12 @@ from ..transforms import compose
 from .case_nodes import CaseNodes
 from .frames import vtk_matrix
 from .hierarchy import put_beside
+from .marked_points import follow
 from .readers import resampling_transform
 
 Stage = Literal["before", "rigid", "deformable"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-# The columns of the table of measures.
+# What the measures call a stage.
 MEASURE_COLUMNS: dict[Stage, str] = {"before": "initial", "rigid": "rigid", "deformable": "deformable"}
 
 
@@ -44,8 +45,14 @@ def stage_of(case: CaseNodes) -> Stage:
     return stage if stage in STAGES else stages_of(case)[-1]
 
 
+def accepted_stage(case: CaseNodes) -> Stage:
+    """The stage that counts for the case: the rigid one where the user decided so, else the last."""
+    stages = stages_of(case)
+    return "rigid" if case.attribute("Accepted") == "RIGID" and "rigid" in stages else stages[-1]
+
+
 def show_stage(case: CaseNodes, stage: Stage) -> None:
-    """Let the MR, its gland, landmarks and targets observe the transform of `stage`.
+    """Let the MR, its gland, landmarks, targets and marked points observe the transform of `stage`.
 
     Nodes that were deleted are left out. `InputError` where the case has no such stage (any more).
     """
@@ -56,6 +63,8 @@ def show_stage(case: CaseNodes, stage: Stage) -> None:
     for node in (case.mr, case.mr_gland, case.mr_landmarks, case.mr_targets, case.mr_target_segments):
         if node is not None:
             node.SetAndObserveTransformNodeID(transform.GetID())
+    if case.mr is not None:
+        follow(case.mr)
     case.set_attribute("Stage", stage)
 
 
@@ -65,6 +74,8 @@ def release(case: CaseNodes) -> None:
     for node in (case.mr, case.mr_targets, case.mr_target_segments):
         if node is not None:
             node.SetAndObserveTransformNodeID(parent.GetID() if parent else None)
+    if case.mr is not None:
+        follow(case.mr)
 
 
 def stage_transforms(case: CaseNodes, stage: Stage) -> tuple[slicer.vtkMRMLTransformNode, ...]:

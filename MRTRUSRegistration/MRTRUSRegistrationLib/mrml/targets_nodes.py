@@ -15,10 +15,12 @@ import slicer
 from ..errors import InputError
 from ..geometry import Grid, resample_mask
 from ..results import Landmarks
+from ..segments import Segment, voxel_count
 from .case import NOTICE_ATTRIBUTE
 from .case_nodes import CaseNodes
 from .frames import points_ras
 from .hierarchy import put_beside
+from .marked_points import attach
 from .markups import add_landmarks
 from .readers import check_volume, landmarks_of, segments_of, volume_grid
 from .segmentations import add_segmentation
@@ -52,9 +54,12 @@ def carry_targets_to_trus(
         )
     node.SetAttribute(NOTICE_ATTRIBUTE, NOTICE)
     put_beside(node, case.rigid or case.measures)
-    points = source.IsA("vtkMRMLMarkupsFiducialNode")
-    case.set("mrTargets" if points else "mrTargetSegments", source)
-    source.SetAndObserveTransformNodeID(case.mr.GetTransformNodeID())
+    if source.IsA("vtkMRMLMarkupsFiducialNode"):
+        case.set("mrTargets", source)
+        attach(case.mr, source)
+    else:
+        case.set("mrTargetSegments", source)
+        source.SetAndObserveTransformNodeID(case.mr.GetTransformNodeID())
     return node
 
 
@@ -65,11 +70,16 @@ def _carry_points(
     if not len(points):
         raise InputError(f"{source.GetName()} has no placed points: place one on every target.")
     carried = points_ras(transformed(mr_to_trus(case, stage), points_ras(points.points_mm)))
+    return add_carried_points(case, Landmarks(points.names, carried))
+
+
+def add_carried_points(case: CaseNodes, points: Landmarks) -> slicer.vtkMRMLMarkupsFiducialNode:
+    """Add targets that were carried to the TRUS already, LPS mm; earlier ones are replaced."""
     case.remove("targets")
-    node = add_landmarks(case.scene, Landmarks(points.names, carried), "Targets in TRUS", color=TARGET_COLOR)
+    node = add_landmarks(case.scene, points, "Targets in TRUS", color=TARGET_COLOR)
     node.SetLocked(False)
     case.set("targets", node)
-    case.set_attribute("CarriedTargets", json.dumps(carried.tolist()))
+    case.set_attribute("CarriedTargets", json.dumps(points.points_mm.tolist()))
     _follow_trus(node, case)
     return node
 
@@ -77,7 +87,7 @@ def _carry_points(
 def _carry_segments(
     case: CaseNodes, source: slicer.vtkMRMLSegmentationNode, stage: Stage
 ) -> slicer.vtkMRMLSegmentationNode:
-    masks = segments_of(source, volume_grid(case.mr))
+    masks = lesion_masks(source, volume_grid(case.mr))
     grid, transform = volume_grid(case.trus), resampling_of(case, stage)
     carried = {name: resample_mask(mask, grid, transform) for name, mask in masks.items()}
     case.remove("targetSegments")
@@ -85,6 +95,18 @@ def _carry_segments(
     case.set("targetSegments", node)
     _follow_trus(node, case)
     return node
+
+
+def lesion_masks(source: slicer.vtkMRMLSegmentationNode, grid: Grid) -> dict[str, sitk.Image]:
+    """The drawn segments by name as masks on `grid`, without the gland; `InputError` where none is left."""
+    masks = {
+        name: mask
+        for name, mask in segments_of(source, grid).items()
+        if voxel_count(mask) and not Segment(name, mask).is_gland
+    }
+    if not masks:
+        raise InputError(f"The segmentation {source.GetName()} holds no lesion: draw one or choose none.")
+    return masks
 
 
 def _follow_trus(node: slicer.vtkMRMLTransformableNode, case: CaseNodes) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import slicer
-
 from .case_nodes import DERIVED_ROLES, INPUT_ROLES, RESULT_ROLES, CaseNodes, find_cases
 from .hierarchy import folder_of, remove_empty_folder
-from .stages import MEASURE_COLUMNS, release, show_stage, stage_of, stages_of
-
-_FINAL_COLUMNS = tuple(reversed(MEASURE_COLUMNS.values()))
+from .stages import MEASURE_COLUMNS, accepted_stage, release, show_stage, stage_of, stages_of
+from .tables import table_measures
 
 
 @dataclass(frozen=True)
 class MeasureComparison:
-    """One measure of the last stage of two versions; `None` where a version does not have it."""
+    """One measure of two versions; `None` where a version does not have it."""
 
     name: str
     first: float | None
@@ -95,36 +92,17 @@ def delete_version(case: CaseNodes) -> CaseNodes | None:
 
 
 def measures_of(case: CaseNodes) -> dict[str, dict[str, float]]:
-    """The table of measures: by stage (initial, rigid, deformable), then by name; {} if it was deleted."""
-    if case.measures is None:
-        return {}
-    table = case.measures.GetTable()
-    names = table.GetColumnByName("measure")
-    if names is None:
-        return {}
-    found: dict[str, dict[str, float]] = {}
-    for stage in MEASURE_COLUMNS.values():
-        column = table.GetColumnByName(stage)
-        if column is not None:
-            values = {names.GetValue(n): _number(column, n) for n in range(names.GetNumberOfValues())}
-            found[stage] = {name: value for name, value in values.items() if value == value}
-    return found
+    """The measures: by stage (initial, rigid, deformable), then by name; {} if their table was deleted."""
+    return {} if case.measures is None else table_measures(case.measures)
+
+
+def accepted_measures(case: CaseNodes) -> dict[str, float]:
+    """The measures of the stage that counts for the case, by name; {} without any."""
+    return measures_of(case).get(MEASURE_COLUMNS[accepted_stage(case)], {})
 
 
 def compare(first: CaseNodes, second: CaseNodes) -> tuple[MeasureComparison, ...]:
-    """The measures of the last stage of two versions, side by side."""
-    sides = [_final(measures_of(case)) for case in (first, second)]
+    """The measures of two versions, side by side, each at the stage that counts for it."""
+    sides = [accepted_measures(case) for case in (first, second)]
     names = dict.fromkeys([*sides[0], *sides[1]])
     return tuple(MeasureComparison(name, sides[0].get(name), sides[1].get(name)) for name in names)
-
-
-def _final(measures: dict[str, dict[str, float]]) -> dict[str, float]:
-    return next((measures[stage] for stage in _FINAL_COLUMNS if stage in measures), {})
-
-
-def _number(column: slicer.vtkMRMLTableNode, row: int) -> float:
-    """A cell as a number; a table that was reloaded may hold text."""
-    try:
-        return float(column.GetValue(row))
-    except (TypeError, ValueError):
-        return float("nan")

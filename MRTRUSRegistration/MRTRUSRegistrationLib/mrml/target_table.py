@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .indicator_text import confidence_of
+from .judgement import confidence_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
 
-    from ..mrml.case_nodes import CaseNodes
     from ..targets import TargetRow, TrusGland
+    from .case_nodes import CaseNodes
 
 
 def target_rows(case: CaseNodes) -> tuple[TargetRow, ...]:
     """Points, then segments, where they are now; () without targets or without the TRUS gland."""
-    from ..mrml.readers import gland_mask_of, volume_grid
     from ..targets import TrusGland
+    from .readers import gland_mask_of, volume_grid
 
     if case.trus is None or case.trus_gland is None:
         return ()
@@ -35,9 +35,9 @@ def target_table_csv(case: CaseNodes) -> str | None:
 
 
 def _point_rows(case: CaseNodes, gland: TrusGland, confidence: sitk.Image | None) -> list[TargetRow]:
-    from ..mrml.readers import landmarks_of
-    from ..mrml.targets_nodes import nudges_mm, target_points
     from ..targets import describe_target
+    from .readers import landmarks_of
+    from .targets_nodes import nudges_mm, target_points
 
     points = target_points(case)
     if points is None:
@@ -56,9 +56,9 @@ def _point_rows(case: CaseNodes, gland: TrusGland, confidence: sitk.Image | None
 
 def _segment_rows(case: CaseNodes, gland: TrusGland, confidence: sitk.Image | None) -> list[TargetRow]:
     from ..geometry import mask_centroid_mm
-    from ..mrml.targets_nodes import target_masks
     from ..segments import voxel_count
     from ..targets import describe_target
+    from .targets_nodes import target_masks
 
     return [
         describe_target(name, mask_centroid_mm(mask), gland, label=mask, confidence=confidence)

@@ -10,16 +10,23 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import InputError
-from .timers import Timer, qt_timer
+from .errors import InputError
 
 if TYPE_CHECKING:
-    from ..job import Job
-    from ..job_process import JobProcess
+    from .job import Job
+    from .job_process import JobProcess
 
 _POLL_MS = 100
+
+
+class Timer(Protocol):
+    """Calls back again and again between `start` and `stop`."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,9 @@ class Listener:
 
 
 class JobRunner:
-    """Runs jobs of the worker, one at a time."""
+    """Runs jobs of the worker, one at a time; `timer` makes the host's timer of an interval in ms."""
 
-    def __init__(self, *, timer: Callable[[int, Callable[[], None]], Timer] = qt_timer) -> None:
+    def __init__(self, *, timer: Callable[[int, Callable[[], None]], Timer]) -> None:
         self._timer = timer(_POLL_MS, self.poll)
         self._process: JobProcess | None = None
         self._listener: Listener | None = None
@@ -73,7 +80,7 @@ class JobRunner:
         self._timer.start()
 
     def _launch(self, job: Job, python: str, environment: dict[str, str], folder: Path) -> JobProcess:
-        from ..job_process import JobProcess
+        from .job_process import JobProcess
 
         return JobProcess(job, python=python, environment=environment, folder=folder)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..mrml.case_nodes import CaseNodes
+    from .case_nodes import CaseNodes
 
 _ATTRIBUTE = {"MR": "MRGlandSha1", "TRUS": "TRUSGlandSha1"}
 
@@ -17,6 +17,11 @@ def remember_glands(case: CaseNodes) -> None:
     """Note in the case what its glands look like, right after it was made."""
     for image, attribute in _ATTRIBUTE.items():
         case.set_attribute(attribute, _fingerprint(case, image))
+
+
+def glands_remembered(case: CaseNodes) -> bool:
+    """Whether the case says what its glands looked like when it was made."""
+    return all(case.attribute(attribute) for attribute in _ATTRIBUTE.values())
 
 
 class GlandWatch:
@@ -52,7 +57,7 @@ def _fingerprint(case: CaseNodes, image: str) -> str:
     """A checksum of the voxels; "" where the gland or its image is gone or empty."""
     import SimpleITK as sitk  # noqa: N813
 
-    from ..mrml.readers import gland_mask_of, volume_grid
+    from .readers import gland_mask_of, volume_grid
 
     gland, volume = _nodes(case, image)
     if gland is None or volume is None or volume.GetImageData() is None:
