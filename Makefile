@@ -16,12 +16,12 @@ $(BIN)/python:
 # One stamp for each set of extras, so that a second call installs nothing.
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing (a few minutes the first time) ..."
-	$(INSTALL) '.[slicer]'
+	$(INSTALL) '.[slicer,web]'
 	@touch $@
 
 $(VENV)/.develop: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing (a few minutes the first time) ..."
-	$(INSTALL) '.[slicer,train,test]'
+	$(INSTALL) '.[slicer,web,train,test]'
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run
@@ -31,6 +31,7 @@ demo: $(VENV)/.run
 	@echo
 	@echo "Open in a browser:   $(CURDIR)/demo-output/report.html"
 	@echo "Open in 3D Slicer:   $(CURDIR)/demo-output/scene.mrb"
+	@echo "Or without Slicer:   $(BIN)/mrtrus view demo-output"
 
 test: $(VENV)/.develop
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal

@@ -24,8 +24,8 @@ def add_figures(models: Path, metrics: Path, split: str) -> list[Path]:
     """Add the means of metrics.csv to every card in `models`; figures of the same split are replaced.
 
     A segmenter gets the DSC of its modality's predicted masks, a registration network the rows that it
-    computed, controls with zeroed images apart. Returns the cards that changed; `InputError` for a file that is not a table of
-    `mrtrus evaluate`.
+    computed, controls with zeroed images apart. Returns the cards that changed; `InputError` for a file that
+    is not a table of `mrtrus evaluate`.
     """
     rows = _rows(metrics)
     changed = []
