@@ -394,12 +394,11 @@ def test_the_table_of_targets_fits_the_page(width_px: int, tmp_path: Path) -> No
     source = report_html(registration(), case_name="a", targets=rows)
     script = "const e = document.querySelector('.targets').parentElement;"
     script += "document.title = `${e.scrollWidth} of ${e.clientWidth}`;"
-    (tmp_path / "page.html").write_text(
-        source.replace("</body>", f"<script>{script}</script></body>"), "utf-8"
-    )
+    page_file = tmp_path / "page.html"
+    page_file.write_text(source.replace("</body>", f"<script>{script}</script></body>"), "utf-8")
     # In a container the administrator runs it, for whom its sandbox does not work.
     command = [str(_BROWSER), "--no-sandbox", "--headless", "--disable-gpu", f"--window-size={width_px},900"]
-    command += ["--dump-dom", page.as_uri()]
+    command += ["--dump-dom", page_file.as_uri()]
     shown = subprocess.run(command, check=True, capture_output=True, timeout=120, text=True).stdout
     found = re.search(r"<title>(\d+) of (\d+)</title>", shown)
     assert found is not None

@@ -408,9 +408,7 @@ def test_files_are_chosen_in_the_served_folder(browser, result: Path, case_files
 def test_a_closed_tab_ends_its_process(browser, address: str) -> None:
     import psutil
 
-    others = _sessions()
-    visitor = Visitor.open(browser, address)
-    [own] = _sessions() - others
+    visitor, own = _visitor_with_process(browser, address)
     visitor.close()
     psutil.wait_procs([psutil.Process(own)], timeout=60)
     assert not psutil.pid_exists(own)
@@ -419,9 +417,7 @@ def test_a_closed_tab_ends_its_process(browser, address: str) -> None:
 def test_a_session_that_crashed_is_told(browser, address: str) -> None:
     import psutil
 
-    others = _sessions()
-    visitor = Visitor.open(browser, address)
-    [own] = _sessions() - others
+    visitor, own = _visitor_with_process(browser, address)
     psutil.Process(own).kill()
     visitor.page.locator(".session-ended").wait_for()
     visitor.page.reload()
@@ -438,15 +434,30 @@ def _unpacked(path: Path) -> bytes:
         return b"".join(archive.read(name) for name in archive.namelist())
 
 
+def _visitor_with_process(browser, address: str) -> tuple[Visitor, int]:
+    """A visitor and the number of their own process."""
+    # The first visitor of a server gets the process that it has started ahead.
+    Visitor.open(browser, address).close()
+    others = _sessions()
+    visitor = Visitor.open(browser, address)
+    [own] = _sessions() - others
+    return visitor, own
+
+
 def _sessions() -> set[int]:
     """The processes of the visitors of the servers that this process started."""
     import psutil
 
-    return {
-        process.pid
-        for process in psutil.Process().children(recursive=True)
-        if "MRTRUSViewer.session" in process.cmdline()
-    }
+    return {each.pid for each in psutil.Process().children(recursive=True) if _is_session(each)}
+
+
+def _is_session(process) -> bool:
+    import psutil
+
+    try:
+        return "MRTRUSViewer.session" in process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
 
 
 def test_the_sample_case_is_loaded_and_registered(browser) -> None:
