@@ -114,6 +114,7 @@ class RegisterSection:
         options = {
             "method": state.method,
             "confidence": _CONFIDENCE_RUNS if state.with_confidence else 0,
+            "case_name": name,
         }
         listener = Listener(
             progress=self._show_progress,

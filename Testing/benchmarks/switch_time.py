@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+import slicer
 from mrml_case import Committed, commit_in_memory
 from offscreen import OffscreenApplication, SliceViews
 
@@ -38,9 +39,8 @@ def made_case() -> Committed:
     return commit_in_memory(scene=new_scene(), **_MADE_CASE)
 
 
-def read_case(folder: Path, mr: Path, trus: Path) -> CaseNodes:
+def read_case(scene: slicer.vtkMRMLScene, folder: Path, mr: Path, trus: Path) -> CaseNodes:
     """A result folder around its images, as the panel commits it."""
-    scene = new_scene()
     images: list[sitk.Image] = [
         read_image(path, role=role).image for path, role in ((mr, "MR"), (trus, "TRUS"))
     ]
@@ -81,7 +81,8 @@ def main() -> None:
     with quiet_vtk():
         # The scene has to outlive its nodes.
         made = None if options.result else made_case()
-        case = made.case if made else read_case(options.result, options.mr, options.trus)
+        scene = new_scene()
+        case = made.case if made else read_case(scene, options.result, options.mr, options.trus)
         first, *later = switch_times_ms(case, rounds=options.rounds + 1, size=options.size)
     times = [value for each in later for value in each]
     print(f"first time of each stage: {', '.join(f'{value:.0f}' for value in first)} ms")
