@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.job_runner import JobRunner, Listener
 from MRTRUSRegistrationLib.models import list_models
 from MRTRUSRegistrationLib.mrml.case_nodes import CaseNodes
-from MRTRUSRegistrationLib.mrml.job_inputs import Inputs, write_inputs
+from MRTRUSRegistrationLib.mrml.job_inputs import Inputs, inputs_of_case, write_inputs
 from MRTRUSRegistrationLib.mrml.models import set_visible
 from MRTRUSRegistrationLib.mrml.result_folder import add_result
 from MRTRUSRegistrationLib.mrml.stale import remember_glands
@@ -82,16 +83,7 @@ class RegisterSection:
         case = self._viewer.case
         if case is None:
             raise InputError("There is no result yet: register first.")
-        inputs = Inputs(
-            mr=case.mr,
-            trus=case.trus,
-            mr_gland=case.mr_gland,
-            trus_gland=case.trus_gland,
-            mr_landmarks=case.mr_landmarks,
-            trus_landmarks=case.trus_landmarks,
-            targets=case.mr_targets,
-            lesions=case.mr_target_segments,
-        )
+        inputs = replace(inputs_of_case(case), targets=case.mr_targets, lesions=case.mr_target_segments)
         self._start(inputs, name=case.name, previous=case)
 
     def cancel(self) -> None:

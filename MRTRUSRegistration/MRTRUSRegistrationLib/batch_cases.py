@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .errors import InputError
 from .job import Job
+from .text_table import filled_rows
 from .volume_files import IMAGE_SUFFIXES, open_volume, suffix_of
 
 _NEEDED_COLUMNS = ("case", "mr", "trus")
@@ -116,14 +117,10 @@ def _table(path: Path) -> list[list[str]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path.name} cannot be read as text; save it as CSV in UTF-8.") from error
-    first = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
     try:
-        rows = list(csv.reader(text.splitlines(), delimiter=delimiter, strict=True))
+        return filled_rows(text)
     except csv.Error as error:
         raise InputError(f"{path.name} is not a CSV table ({error}); save it again.") from error
-    stripped = [[cell.strip() for cell in row] for row in rows]
-    return [row for row in stripped if any(row)]
 
 
 def _check_header(header: list[str], path: Path) -> None:

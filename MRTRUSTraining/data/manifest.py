@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.text_table import filled_rows
 
 from .case_files import Case
 from .splits import PARTS
@@ -48,13 +49,9 @@ def manifest_cases(data: Path) -> list[Case]:
 def _rows(path: Path) -> list[dict[str, str]]:
     """The rows by column, cells without surrounding blanks; empty rows are left out."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)
-        reader = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
-        table = [[cell.strip() for cell in cells] for cells in reader]
+        filled = filled_rows(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a table ({error}); save it as CSV in UTF-8.") from error
-    filled = [cells for cells in table if any(cells)]
     header = [title.casefold() for title in filled[0]] if filled else []
     _check_header(header, path)
     return [dict(zip(header, cells, strict=False)) for cells in filled[1:]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..mrml.job_inputs import Inputs
+from ..mrml.job_inputs import Inputs, inputs_of_case
 
 if TYPE_CHECKING:
     from ..mrml.case_nodes import CaseNodes
@@ -29,13 +30,8 @@ def chosen_inputs(parameters: Any) -> Inputs:
 def inputs_again(parameters: Any, case: CaseNodes) -> Inputs:
     """The same images with the case's own glands, corrected or not, and pairs if asked for."""
     pairs = (parameters.pairMr, parameters.pairTrus) if parameters.usePairs else (None, None)
-    return Inputs(
-        mr=case.mr,
-        trus=case.trus,
-        mr_gland=case.mr_gland,
-        trus_gland=case.trus_gland,
-        mr_landmarks=case.mr_landmarks,
-        trus_landmarks=case.trus_landmarks,
+    return replace(
+        inputs_of_case(case),
         targets=parameters.targets,
         lesions=parameters.lesions,
         initial=parameters.initial.value,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..geometry import Grid
     from ..job import Job
+    from .case_nodes import CaseNodes
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,18 @@ class Inputs:
     def node_ids(self) -> tuple[str, ...]:
         """The nodes without which the run makes no sense."""
         return tuple(node.GetID() for node in (self.mr, self.trus))
+
+
+def inputs_of_case(case: CaseNodes) -> Inputs:
+    """The images of a case with its own glands, corrected or not, and its landmarks."""
+    return Inputs(
+        mr=case.mr,
+        trus=case.trus,
+        mr_gland=case.mr_gland,
+        trus_gland=case.trus_gland,
+        mr_landmarks=case.mr_landmarks,
+        trus_landmarks=case.trus_landmarks,
+    )
 
 
 def write_inputs(inputs: Inputs, folder: Path, options: dict[str, Any]) -> Job:
