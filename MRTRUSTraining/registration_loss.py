@@ -9,7 +9,10 @@ import torch
 
 from .losses import (
     bending_energy,
+    code_dice_loss,
+    collapsed_classes,
     gradient_l2,
+    multi_scale_dice_loss,
     roi_mutual_information,
     weighted_dice_loss,
     whole_volume_mutual_information,
@@ -32,15 +35,18 @@ def region_matching_loss(
     weights: RegionLoss,
     *,
     structures: Sequence[int] | None = None,
+    progress: float = 0.0,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Loss of one pair for a displacement (1, 3, K, J, I), and its parts; `structures` defaults to all.
 
-    Mutual information is taken over the fixed gland, so that the network cannot change its domain.
+    `progress` is the share 0…1 of the training that is done, on which the Dice of `classes` depends. Mutual
+    information is taken over the fixed gland, so that the network cannot change its domain, or, where the
+    weights say so, over the whole volume.
     """
     chosen = list(range(sample.fixed_labels.shape[1])) if structures is None else list(structures)
     moving = torch.cat([sample.moving_image, sample.moving_labels[:, chosen]], dim=1)
     warped = warp(moving, displacement_vox)
-    parts = {"dice": _dice(warped[:, 1:], sample, chosen, weights)}
+    parts = {"dice": _dice(warped[:, 1:], sample, chosen, weights, progress=progress)}
     total = parts["dice"]
     if weights.smoothness > 0:
         parts["gradient"] = gradient_l2(displacement_vox)
@@ -58,15 +64,27 @@ def region_matching_loss(
 
 
 def _dice(
-    warped: torch.Tensor, sample: RegistrationSample, chosen: Sequence[int], weights: RegionLoss
+    warped: torch.Tensor,
+    sample: RegistrationSample,
+    chosen: Sequence[int],
+    weights: RegionLoss,
+    *,
+    progress: float,
 ) -> torch.Tensor:
+    """Of the warped labels of the chosen structures with the fixed ones."""
+    fixed = sample.fixed_labels[:, list(chosen)]
+    if weights.dice == "classes":
+        return code_dice_loss(collapsed_classes(warped), collapsed_classes(fixed), progress=progress)
+    scales_vox = [scale / sample.voxel_mm for scale in weights.dice_scales_mm]
+    if weights.dice == "per-label":
+        return multi_scale_dice_loss(warped, fixed, scales_vox=scales_vox)
     return weighted_dice_loss(
         warped,
-        sample.fixed_labels[:, list(chosen)],
+        fixed,
         # The function weighs its first channel as the gland, which one structure alone need not be.
         gland_weight=weights.gland if chosen[0] == 0 else weights.landmark,
         landmark_weight=weights.landmark,
-        scales_vox=[scale / sample.voxel_mm for scale in weights.dice_scales_mm],
+        scales_vox=scales_vox,
     )
 
 

@@ -13,6 +13,7 @@ from .data.augmentation import IntensityRange, SpatialRange
 Alignment = Literal["initial", "centroid", "rigid"]
 Inputs = Literal["regions", "images", "images+masks"]
 Structures = Literal["all", "gland", "one"]
+DiceForm = Literal["weighted", "per-label", "classes"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,14 @@ class RegionLoss:
     """Weights of the loss: `mi`·L_MI + L_Dice + `smoothness`·L_reg (equation 6 has 1, 1, 0.4).
 
     `structures` are those of the Dice: all that a pair has, the gland alone, or one a step at random (Hu et
-    al. 2018). `bending` weighs the bending energy. `mi_domain` says over which voxels the mutual information
+    al. 2018).
+
+    `dice` is its form. `weighted` is equation 4 with the weights `gland` and `landmark`; the others use
+    neither: `per-label` is the loss of Hu et al. 2018, the plain mean over structures and scales; `classes`
+    is that of the official code, exclusive classes with weights of its own, which change as training goes on.
+    It wants the gland among the structures, and knows no scales.
+
+    `bending` weighs the bending energy. `mi_domain` says over which voxels the mutual information
     is taken: those of the fixed gland, or the whole volume, zero outside the gland, as the official code has
     it. `dense` weighs the mean distance (mm) to the true map within the gland, where a case has one.
     """
@@ -33,6 +41,7 @@ class RegionLoss:
     dense: float = 0.0
     bending: float = 0.0
     structures: Structures = "all"
+    dice: DiceForm = "weighted"
     mi_domain: Literal["gland", "volume"] = "gland"
 
 

@@ -37,6 +37,7 @@ class RegistrationTask:
         self.settings = settings
         self.network: torch.nn.Module = build_registration_network(settings.network, **settings.options)
         self.step = 0
+        self.progress = 0.0
         self._sources = list(training)
         self._validation = validation
 
@@ -51,7 +52,9 @@ class RegistrationTask:
         for n, ((sample, _), rng) in enumerate(zip(pairs, rngs, strict=True)):
             weights = self.settings.loss
             structures = choose_structures(weights.structures, sample.fixed_labels.shape[1], rng)
-            loss, part = region_matching_loss(sample, displacement[n : n + 1], weights, structures=structures)
+            loss, part = region_matching_loss(
+                sample, displacement[n : n + 1], weights, structures=structures, progress=self.progress
+            )
             losses.append(loss)
             parts.append(part)
         return torch.stack(losses).mean(), _means(parts)

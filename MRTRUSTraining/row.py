@@ -160,8 +160,19 @@ def row_from(content: Any, source: str) -> Row:
         raise InputError(f"{source} holds something other than text, numbers and lists ({error}).") from error
     if row.is_trained and row.schedule is None:
         raise InputError(f"{source}: the key schedule is missing; say steps and learning_rate.")
+    _check_loss(row, source)
     _check_network(row, source)
     return row
+
+
+def _check_loss(row: Row, source: str) -> None:
+    """What the official code's Dice cannot be told."""
+    if not isinstance(row.method, RegistrationSettings) or row.method.loss.dice != "classes":
+        return
+    if any(row.method.loss.dice_scales_mm):
+        raise InputError(f"{source}: method.loss.dice_scales_mm is not for dice: classes; leave it out.")
+    if row.method.loss.structures == "one":
+        raise InputError(f"{source}: method.loss.structures cannot be one with dice: classes; use all.")
 
 
 def _check_network(row: Row, source: str) -> None:

@@ -27,7 +27,7 @@ from .data.augmentation import (
 from .data.cache import cached
 from .data.cases import Case, LoadedCase, load_case
 from .data.fresh import Source, samples_at
-from .losses import two_class_dice_loss
+from .losses import dice_cross_entropy_loss, two_class_dice_loss
 from .networks.named import build_segmenter
 from .networks.vnet import GlandProbability
 from .networks.warp import warp
@@ -129,7 +129,10 @@ def _from_content(value: Any) -> Any:
 
 
 class SegmentationTask:
-    """Two-class Dice on random volumes; the first group of `training` is drawn with `first_share`."""
+    """Dice, or Dice and cross-entropy, on random volumes.
+
+    The first group of `training` is drawn with `first_share`.
+    """
 
     def __init__(
         self,
@@ -140,6 +143,7 @@ class SegmentationTask:
         self.settings = settings
         self.network: torch.nn.Module = build_segmenter(settings.network, **settings.options)
         self.step = 0
+        self.progress = 0.0
         self._validation = validation
         self._sources = list(training)
 
@@ -149,11 +153,12 @@ class SegmentationTask:
         pairs = [self._draw(rng) for rng in rngs]
         images, glands = (torch.cat(each) for each in zip(*pairs, strict=True))
         logits = forward(images)
-        loss = two_class_dice_loss(logits, glands.to(logits.device))
+        glands = glands.to(logits.device)
         if self.settings.loss == "dice":
-            return loss, {}
-        entropy = torch.nn.functional.cross_entropy(logits, glands[:, 0].long().to(logits.device))
-        return loss + entropy, {"dice": float(loss.detach()), "cross_entropy": float(entropy.detach())}
+            return two_class_dice_loss(logits, glands), {}
+        loss = dice_cross_entropy_loss(logits, glands)
+        dice = float(two_class_dice_loss(logits.detach(), glands))
+        return loss, {"dice": dice, "cross_entropy": float(loss.detach()) - dice}
 
     def _draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         first = len(self._sources) == 1 or rng.random() < self.settings.first_share

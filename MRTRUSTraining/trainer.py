@@ -51,6 +51,8 @@ class Task(Protocol):
     network: torch.nn.Module
     # The step that is next, set by the loop: what a task draws may depend on it.
     step: int
+    # The share 0…1 of all steps that are done, set by the loop: weights of a loss may depend on it.
+    progress: float
 
     def loss(
         self, forward: Forward, rngs: Sequence[np.random.Generator]
@@ -115,6 +117,7 @@ class _LoopState:
             group["lr"] = settings.learning_rate * (1 - self.step / settings.steps) ** settings.decay
         self.network.train()
         self.task.step = self.step
+        self.task.progress = self.step / settings.steps
         loss, figures = self.task.loss(self._forward, self._generators())
         mean_loss = distributed.mean(loss)
         if not torch.isfinite(mean_loss):

@@ -18,7 +18,7 @@ class LineTask:
 
     def __init__(self, *, pause_s: float = 0.0, scores: tuple[float, ...] = (), nan_at: int = -1) -> None:
         torch.manual_seed(99)
-        self.step = 0
+        self.step, self.progress = 0, 0.0
         self.network: torch.nn.Module = torch.nn.Sequential(
             torch.nn.Linear(1, 16), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(16, 1)
         )

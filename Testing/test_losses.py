@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 from scipy.ndimage import gaussian_filter
 
@@ -21,6 +22,7 @@ from MRTRUSTraining.losses import (
     weighted_dice_loss,
     whole_volume_mutual_information,
 )
+from MRTRUSTraining.segmentation_training import SegmentationSample, SegmentationSettings, SegmentationTask
 
 
 def boxes() -> tuple[torch.Tensor, torch.Tensor]:
@@ -144,6 +146,28 @@ def test_dice_and_cross_entropy_are_those_of_monai() -> None:
     target = (torch.rand(2, 1, 6, 7, 8, generator=generator) > 0.7).float()
     expected = loss(logits, torch.cat([1 - target, target], dim=1))
     torch.testing.assert_close(dice_cross_entropy_loss(logits, target), expected)
+
+
+def test_a_segmenter_is_trained_by_the_sum_and_told_both_parts() -> None:
+    volume = sitk.GetImageFromArray(np.random.default_rng(0).uniform(size=(16, 16, 16)).astype(np.float32))
+    gland = sitk.Cast(volume > 0.6, sitk.sitkUInt8)
+    sample = SegmentationSample("s", "real", volume, gland, gland)
+    task = SegmentationTask(
+        SegmentationSettings(
+            "MR", options={"widths": (2,) * 5}, training_vox=(16, 16, 16), loss="dice+cross-entropy"
+        ),
+        [[sample]],
+        [sample],
+    )
+    image, target = task._draw(np.random.default_rng(3))
+    logits = torch.cat([image, 2 - 3 * image], dim=1)
+    found, parts = task.loss(
+        lambda shown: torch.cat([shown, 2 - 3 * shown], dim=1), [np.random.default_rng(3)]
+    )
+    entropy = torch.nn.functional.cross_entropy(logits, target[:, 0].long())
+    assert parts["dice"] == pytest.approx(float(two_class_dice_loss(logits, target)), abs=1e-6)
+    assert parts["cross_entropy"] == pytest.approx(float(entropy), abs=1e-6)
+    assert float(found) == pytest.approx(parts["dice"] + parts["cross_entropy"], abs=1e-6)
 
 
 # --- multi-scale Dice ----------------------------------------------------------------------------------

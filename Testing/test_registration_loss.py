@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from MRTRUSTraining.losses import bending_energy, gradient_l2, whole_volume_mutual_information
+from MRTRUSTraining.data.augmentation import SpatialRange
+from MRTRUSTraining.losses import (
+    bending_energy,
+    gradient_l2,
+    multi_scale_dice_loss,
+    whole_volume_mutual_information,
+)
+from MRTRUSTraining.networks.warp import warp
 from MRTRUSTraining.registration_loss import choose_structures, region_matching_loss
 from MRTRUSTraining.registration_samples import RegistrationSample
-from MRTRUSTraining.registration_settings import RegionLoss
+from MRTRUSTraining.registration_settings import RegionLoss, RegistrationSettings
+from MRTRUSTraining.registration_training import RegistrationTask
 
 SIZE = (16, 16, 16)
 DICE_ALONE = RegionLoss(mi=0.0, gland=1.0, landmark=1.0, smoothness=0.0)
@@ -33,6 +41,10 @@ def sample(shift: int = 2) -> RegistrationSample:
     return RegistrationSample("s", "s", image.roll(shift, -1), image, moving, fixed, 1.5)
 
 
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
 def field(shift: float) -> torch.Tensor:
     displacement = torch.zeros(1, 3, *SIZE)
     displacement[:, 2] = shift
@@ -44,10 +56,10 @@ def loss(weights: RegionLoss, shift: float, structures: list[int] | None = None)
 
 
 def test_structures_are_chosen_as_named() -> None:
-    rng = np.random.default_rng(0)
-    assert choose_structures("all", 4, rng) == [0, 1, 2, 3]
-    assert choose_structures("gland", 4, rng) == [0]
-    drawn = Counter(choose_structures("one", 4, rng)[0] for _ in range(400))
+    draws = rng()
+    assert choose_structures("all", 4, draws) == [0, 1, 2, 3]
+    assert choose_structures("gland", 4, draws) == [0]
+    drawn = Counter(choose_structures("one", 4, draws)[0] for _ in range(400))
     assert sorted(drawn) == [0, 1, 2, 3]
     assert min(drawn.values()) > 70
 
@@ -64,6 +76,67 @@ def test_a_landmark_alone_has_the_weight_of_a_landmark() -> None:
     weights = replace(DICE_ALONE, gland=0.1, landmark=0.3)
     assert loss(weights, 2.0, [0]) == pytest.approx(0.9, abs=1e-4)
     assert loss(weights, 2.0, [1]) == pytest.approx(0.7, abs=1e-4)
+
+
+@pytest.mark.parametrize("structures", [[0], [1], [0, 1]])
+def test_the_per_label_dice_is_that_of_the_warped_labels(structures: list[int]) -> None:
+    # Other weights of gland and landmark change nothing.
+    weights = replace(DICE_ALONE, dice="per-label", dice_scales_mm=(0.0, 1.5, 6.0), gland=0.1, landmark=0.3)
+    pair, moved = sample(), field(0.6)
+    warped = warp(pair.moving_labels, moved)[:, structures]
+    expected = multi_scale_dice_loss(warped, pair.fixed_labels[:, structures], scales_vox=(0.0, 1.0, 4.0))
+    assert loss(weights, 0.6, structures) == pytest.approx(float(expected), abs=1e-6)
+    assert abs(loss(weights, 0.6, structures) - loss(DICE_ALONE, 0.6, structures)) > 0.01
+
+
+def test_the_per_label_dice_of_known_overlaps() -> None:
+    # Boxes of eight and of two voxels' width, two apart: Dice 6/8 and 0, unsmoothed.
+    weights = replace(DICE_ALONE, dice="per-label")
+    assert loss(weights, 0.0, [0]) == pytest.approx(1 - 6 / 8, abs=1e-4)
+    assert loss(weights, 0.0) == pytest.approx(1 - (6 / 8) / 2, abs=1e-4)
+    assert loss(weights, 2.0) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_dice_of_classes_leaves_background_and_gland_as_training_goes_on() -> None:
+    weights = replace(DICE_ALONE, dice="classes", gland=5.0, landmark=5.0)
+
+    def at(progress: float, shift: float = 0.0) -> float:
+        return float(region_matching_loss(sample(), field(shift), weights, progress=progress)[0])
+
+    # Background, gland without its landmark, landmark, of 4096 voxels: glands of 512 share 384, the landmarks
+    # of 8 nothing; each lies in the other's gland.
+    background = (4096 - 512 - 512 + 384) / (4096 - 512)
+    gland = (384 - 16) / (512 - 8)
+    for progress, share in ((0.0, 1.0), (0.5, 0.5**0.9), (1.0, 0.0)):
+        expected = (0.1 * share * ((1 - background) + (1 - gland)) + 0.3) / 3
+        assert at(progress) == pytest.approx(expected, abs=1e-5)
+        assert at(progress, shift=2.0) == pytest.approx(0.0, abs=1e-4)
+    assert loss(weights, 0.0) == at(0.0)
+
+
+def test_only_the_dice_of_classes_depends_on_progress() -> None:
+    for dice in ("weighted", "per-label"):
+        weights = replace(DICE_ALONE, dice=dice)  # type: ignore[arg-type]
+        early, late = (region_matching_loss(sample(), field(0.6), weights, progress=p)[0] for p in (0.0, 0.9))
+        assert torch.equal(early, late)
+
+
+def test_a_task_hands_its_progress_to_the_loss() -> None:
+    weights = RegionLoss(mi=0.0, smoothness=0.0, dice="classes")
+    still = SpatialRange(0, 0, 0, 0, 0)
+    task = RegistrationTask(
+        RegistrationSettings(
+            loss=weights, alignment="initial", misalignment=still, shared=still, mask_error=still
+        ),
+        [[sample()]],
+        [sample()],
+    )
+    for progress in (0.0, 0.75):
+        task.progress = progress
+        found, _ = task.loss(lambda moving, fixed: torch.zeros_like(moving).repeat(1, 3, 1, 1, 1), [rng()])
+        expected = region_matching_loss(sample(), field(0.0), weights, progress=progress)[0]
+        assert float(found) == pytest.approx(float(expected), abs=1e-5)
+    assert float(found) < float(region_matching_loss(sample(), field(0.0), weights)[0]) - 0.003
 
 
 def test_each_regulariser_has_its_own_weight() -> None:

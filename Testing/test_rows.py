@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from row_case import registration_content, segmentation_content, write_row
 
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.pipeline import METHOD_NAMES
-from MRTRUSTraining.registration_settings import RegistrationSettings, region_settings
+from MRTRUSTraining.networks.named import build_segmenter
+from MRTRUSTraining.registration_settings import RegionLoss, RegistrationSettings, region_settings
 from MRTRUSTraining.row import TABLE_NAMES, Row, all_rows, find_row, read_row, row_from, rows_of_table
 from MRTRUSTraining.segmentation_training import SegmentationSettings
 
@@ -90,6 +92,36 @@ def test_weights_of_the_paper() -> None:
     hu = find_row("label-driven").method.loss  # type: ignore[union-attr]
     assert (hu.mi, hu.smoothness, hu.bending, hu.structures) == (0.0, 0.0, 0.5, "one")
     assert [scale / 0.8 for scale in hu.dice_scales_mm] == pytest.approx([0, 1, 2, 4, 8, 16])
+    assert hu.dice == "per-label"
+    assert find_row("rigid-label-driven").method.loss == hu  # type: ignore[union-attr]
+
+
+def test_the_official_codes_loss_is_all_that_its_row_changes() -> None:
+    paper, code = find_row("ours-2"), find_row("ours-2-code")
+    assert isinstance(paper.method, RegistrationSettings)
+    loss = RegionLoss(mi=0.4, mi_domain="volume", dice="classes", smoothness=0.4)
+    assert code.method == replace(paper.method, loss=loss)
+    assert (code.schedule, code.data, code.seed) == (paper.schedule, paper.data, paper.seed)
+    assert code.places == ()
+
+
+@pytest.mark.parametrize("modality", ["mr", "trus"])
+def test_the_official_segmenter_has_the_codes_width(modality: str) -> None:
+    official, ours = find_row(f"vnet-official-{modality}"), find_row(f"vnet-{modality}")
+    assert isinstance(official.method, SegmentationSettings)
+    assert isinstance(ours.method, SegmentationSettings)
+    with torch.device("meta"):
+        network = build_segmenter(official.method.network, **official.method.options)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 9_443_266
+    assert (official.method.loss, official.method.volume_agreement, official.places) == ("dice", None, ())
+    for name in ("modality", "preprocessing", "training_vox", "window_vox", "spatial", "intensity"):
+        assert getattr(official.method, name) == getattr(ours.method, name), name
+
+
+def test_registration_rows_of_the_tables_have_the_shipped_models_box() -> None:
+    rows = [row for table in TABLE_NAMES for row in rows_of_table(table)]
+    boxes = {row.method.grid_vox for row in rows if isinstance(row.method, RegistrationSettings)}
+    assert boxes == {find_row("cmsa").method.grid_vox} == {(64, 48, 48)}  # type: ignore[union-attr]
 
 
 def test_classical_rows_are_methods_of_the_pipeline() -> None:
@@ -171,6 +203,13 @@ REGISTRATION = [
     ("name", "Two Words", 'name cannot be "Two Words"'),
     ("method.network", "resnet", "no registration network 'resnet'"),
     ("method.options", {"depht": 3}, "no option 'depht'"),
+    ("method.loss.dice", "hard", 'method.loss.dice cannot be "hard"'),
+    (
+        "method.loss",
+        {"dice": "classes", "dice_scales_mm": [0.0, 2.0]},
+        "dice_scales_mm is not for dice: classes",
+    ),
+    ("method.loss", {"dice": "classes", "structures": "one"}, "structures cannot be one with dice: classes"),
     ("data.layout", "dicom", 'data.layout cannot be "dicom"'),
 ]
 

@@ -89,12 +89,22 @@ def test_the_seed_decides_the_run(data: Path, cache: Path, tmp_path: Path) -> No
 
 
 INPUTS: list[dict[str, Any]] = [
-    {"network": "cmsa", "alignment": "initial", "loss": {"mi": 1.0, "mi_domain": "volume"}},
+    {
+        "network": "cmsa",
+        "alignment": "initial",
+        "loss": {"mi": 0.4, "mi_domain": "volume", "dice": "classes"},
+    },
     {
         "network": "localnet",
         "options": {"width": 4, "depth": 2},
         "inputs": "images",
-        "loss": {"mi": 0.0, "bending": 0.5, "structures": "one", "dice_scales_mm": [0.0, 4.0]},
+        "loss": {
+            "mi": 0.0,
+            "bending": 0.5,
+            "structures": "one",
+            "dice": "per-label",
+            "dice_scales_mm": [0.0, 4.0],
+        },
     },
     {
         "network": "segmentation-based",

@@ -178,6 +178,24 @@ def test_the_rate_falls_with_the_power_nine_tenths(tmp_path: Path) -> None:
     assert checkpoint(tmp_path)["optimiser"]["param_groups"][0]["lr"] == pytest.approx(0.02 * (1 / 40) ** 0.9)
 
 
+def test_the_loop_tells_the_task_the_share_that_is_done(tmp_path: Path) -> None:
+    def shares(folder: Path, steps: int) -> list[float]:
+        task, seen = LineTask(), []
+        whole = task.loss
+
+        def loss(*arguments: object) -> object:
+            seen.append(task.progress)
+            return whole(*arguments)  # type: ignore[arg-type]
+
+        task.loss = loss  # type: ignore[method-assign,assignment]
+        run(folder, task, steps=steps)
+        return seen
+
+    assert shares(tmp_path, 10) == pytest.approx([n / 10 for n in range(10)])
+    # A run that goes on for longer is where its new length puts it.
+    assert shares(tmp_path, 20) == pytest.approx([n / 20 for n in range(10, 20)])
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(RegistrationError, match="not finite at step 15"):
         run(tmp_path, LineTask(nan_at=15))
