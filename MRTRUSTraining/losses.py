@@ -151,13 +151,19 @@ def whole_volume_mutual_information(
     All are (B, 1, K, J, I), images in 0…1; the moving ones are warped. Most voxels share the bin of zero, so
     that the value says more about how the regions overlap than about what is in them.
     """
-    return _mutual_information((moving * moving_region).flatten(), (fixed * fixed_region).flatten(), bins)
+    a, b = (moving * moving_region).flatten(), (fixed * fixed_region).flatten()
+    # The many voxels that are zero in both have the same memberships, so they are counted, not computed.
+    shown = (a != 0) | (b != 0)
+    return _mutual_information(a[shown], b[shown], bins, both_zero=int((~shown).sum()))
 
 
-def _mutual_information(moving: torch.Tensor, fixed: torch.Tensor, bins: int) -> torch.Tensor:
-    """Of two samples (n,) of paired intensities."""
+def _mutual_information(
+    moving: torch.Tensor, fixed: torch.Tensor, bins: int, *, both_zero: int = 0
+) -> torch.Tensor:
+    """Of two samples (n,) of paired intensities, and of as many more pairs of zeros as `both_zero` says."""
     a, b = _memberships(moving, bins), _memberships(fixed, bins)
-    joint = a.T @ b / a.shape[0]
+    zero = _memberships(moving.new_zeros(1), bins)
+    joint = (a.T @ b + both_zero * zero.T @ zero) / (a.shape[0] + both_zero)
     independent = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
     epsilon = 1e-6
     return (joint * torch.log(joint / (independent + epsilon) + epsilon)).sum()

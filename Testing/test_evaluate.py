@@ -15,6 +15,7 @@ from MRTRUSRegistrationLib.deformable import SynSettings
 from MRTRUSRegistrationLib.pipeline import Settings
 from MRTRUSRegistrationLib.rigid import RigidSettings
 from MRTRUSTraining.data.cases import find_cases
+from MRTRUSTraining.evaluation.dense_parts import parts_of
 from MRTRUSTraining.evaluation.evaluate import (
     MetricsRow,
     evaluate,
@@ -88,6 +89,37 @@ def test_true_error_of_a_data_set_that_knows_the_truth(tmp_path: Path) -> None:
     assert np.isnan(rows[2].dense_tre_mean_mm), "case b has no truth"
     lines = list(csv.DictReader(metrics_csv(rows).splitlines()))
     assert [line["dense_tre_mean_mm"] for line in lines][::2] == ["2.0000", ""]
+
+
+def test_parts_of_the_true_error_that_a_global_map_would_mend(tmp_path: Path) -> None:
+    """The start is 2 mm off and not turned; a truth that turns by 10° is what the angle says."""
+    write_dataset(tmp_path, "muregpro", ("a", "b"))
+    (tmp_path / "transforms").mkdir()
+    turn = sitk.Euler3DTransform([0.0] * 3, 0.0, 0.0, np.radians(10), [1.0, 2.0, 3.0])
+    sitk.WriteTransform(turn, str(tmp_path / "transforms" / "a.h5"))
+    rows = evaluate(
+        find_cases(tmp_path, "muregpro", ["a", "b"]),
+        ["initial"],
+        masks="reference",
+        settings=SETTINGS,
+        measures=["dense"],
+    )
+    found = rows[0].extras
+    assert found["dense_rotation_deg"] == pytest.approx(10, abs=1e-3)
+    assert found["dense_after_translation_mm"] > 1
+    assert max(found["dense_after_rigid_mm"], found["dense_after_affine_mm"]) < 1e-6
+    assert np.isnan(rows[1].extras["dense_rotation_deg"]), "case b has no truth"
+
+
+def test_parts_of_an_error_that_is_a_shear_and_a_bend() -> None:
+    points = np.random.default_rng(0).normal(0, 15, (500, 3))
+    sheared = points + np.outer(points[:, 0], [0.0, 0.2, 0.0]) + [1.0, 2.0, 3.0]
+    parts = parts_of(sheared, points)
+    assert parts.after_translation_mm > parts.after_rigid_mm > 0.5
+    assert parts.after_affine_mm < 1e-9
+    assert parts.rotation_deg == pytest.approx(5.7, abs=0.5), "half of a shear of 0.2 is a turn"
+    bent = points + np.outer(points[:, 0] ** 2 / 100, [0.0, 0.0, 1.0])
+    assert parts_of(bent, points).after_affine_mm > 1
 
 
 class ShiftWhereSeen(torch.nn.Module):

@@ -49,6 +49,35 @@ def monai(name: str) -> Any:
     return getattr(voxelmorph, name, None) or getattr(localnet_block, name)
 
 
+# --- first weights -------------------------------------------------------------------------------------
+
+
+def seen_of_two_pairs(network: Any, inputs: int) -> float:
+    """How far the deepest features of two different pairs are apart (standard deviation)."""
+    features: list[torch.Tensor] = []
+    network.decoder[0].register_forward_pre_hook(lambda module, given: features.append(given[0]))
+    with torch.inference_mode():
+        for pair in (volumes(inputs), volumes(2 * inputs)[inputs:]):
+            network(*pair)
+    return float((features[0] - features[1]).std())
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [(CMSANet, 2), (VoxelMorph, 2), (SegmentationBasedNet, 4)])
+def test_kept_signal_lets_a_network_see_its_input_from_the_start(kind: Any, inputs: int) -> None:
+    torch.manual_seed(0)
+    kept, default = (seen_of_two_pairs(kind(initialisation=how), inputs) for how in ("kept", "default"))
+    assert kept > 0.02
+    assert kept > 20 * default
+    with pytest.raises(ValueError, match="initialisation"):
+        kind(initialisation="random")
+
+
+def test_kept_signal_leaves_the_field_at_its_small_start() -> None:
+    torch.manual_seed(0)
+    field = CMSANet(initialisation="kept")(*volumes(2))
+    assert 0 < float(field.detach().abs().max()) < 0.01
+
+
 # --- VoxelMorph ----------------------------------------------------------------------------------------
 
 

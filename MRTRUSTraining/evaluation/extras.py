@@ -20,10 +20,11 @@ from MRTRUSRegistrationLib.results import LandmarkRow, Registration
 
 from ..data.cases import LoadedCase
 from ..paper_b.measures import registration_figures, segmentation_figures
+from .dense_parts import dense_parts
 from .mureg import ChallengeFigures, challenge_figures, unregistered
 
-MeasureSet = Literal["compat", "challenge", "paper-b"]
-MEASURE_SETS: tuple[MeasureSet, ...] = ("compat", "challenge", "paper-b")
+MeasureSet = Literal["compat", "challenge", "paper-b", "dense"]
+MEASURE_SETS: tuple[MeasureSet, ...] = ("compat", "challenge", "paper-b", "dense")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Extras:
     """The sets asked for, prepared for one case: what does not depend on a registration is done once.
 
     `compat`: the measures of the published code of paper A. `challenge`: those of µ-RegPro, in its direction.
-    `paper-b`: three of a registration, and those of a segmentation that paper B has beside DSC.
+    `paper-b`: three of a registration, and those of a segmentation that paper B has beside DSC. `dense`:
+    which part of the error is global, where the true map is known.
     """
 
     case: LoadedCase
@@ -57,6 +59,9 @@ class Extras:
             found |= challenge.columns()
         if "paper-b" in self.sets:
             found |= _registration(self.case, result, landmarks) | _segmentation(self.case, result)
+        if "dense" in self.sets:
+            parts = asdict(dense_parts(self.case, result.transform))
+            found |= {f"dense_{name}": value for name, value in parts.items()}
         return found
 
 

@@ -4,8 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .flow import ConvBlock, FlowNetwork
-from .options import one_of
+from .flow import ConvBlock, FlowNetwork, is_kept
 
 
 class CrossModalSpatialAttention(nn.Module):
@@ -63,7 +62,7 @@ class CMSANet(FlowNetwork):
     `integration_steps` > 0 reads the network's output as a stationary velocity field and integrates it at
     half resolution by scaling and squaring; 0 takes it as the displacement, as the paper's text says.
 
-    `initialisation` is torch's ("default"), or keeps the size of the signal through all layers ("kept").
+    `initialisation` is that of `flow.is_kept`.
     """
 
     widths = (16, 32, 32, 32)
@@ -84,23 +83,16 @@ class CMSANet(FlowNetwork):
         )
         self.bottleneck = ConvBlock(2 * self.widths[-1], 32, kernel=1)
         self.add_decoder(self.widths)
-        if one_of(("default", "kept"), initialisation=initialisation) == "kept":
+        if is_kept(initialisation):
             self._keep_signal(2.0 if attention else 1.0)
 
     def _keep_signal(self, gain_after_attention: float) -> None:
-        """Weights that leave the features as large as they were (He et al. 2015).
-
-        With torch's, what differs between two pairs has shrunk to less than a ten-thousandth at the
-        bottleneck, and training begins with a network that hardly sees its input. An attention map starts
-        near one half, which the convolutions that follow it make up for.
-        """
+        """As the base; an attention map starts near one half, which the convolutions after it make up for."""
+        self.keep_signal()
         for name, module in self.named_modules():
-            if not isinstance(module, nn.Conv3d) or module is self.flow:
-                continue
-            nn.init.kaiming_normal_(module.weight, a=0.01)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
             deeper_block = "_block" in name and not name.startswith("encoder.0.")
-            if deeper_block or "fusion" in name or "bottleneck" in name:
+            follows = deeper_block or "fusion" in name or "bottleneck" in name
+            if follows and isinstance(module, nn.Conv3d):
                 with torch.no_grad():
                     module.weight.mul_(gain_after_attention)
 

@@ -14,11 +14,11 @@ from .voxelmorph import SingleStream
 class SegmentationBasedNet(SingleStream):
     """Both images and both gland probabilities, each (B, 1, K, J, I), to the displacement (B, 3, K, J, I).
 
-    Voxels, frame, sizes and `integration_steps` as in `CMSANet`; 328,195 parameters.
+    Voxels, frame, sizes and options as in `CMSANet`; 328,195 parameters.
     """
 
-    def __init__(self, *, integration_steps: int = 7) -> None:
-        super().__init__(4, integration_steps)
+    def __init__(self, *, integration_steps: int = 7, initialisation: str = "default") -> None:
+        super().__init__(4, integration_steps, initialisation)
 
     def forward(
         self,
