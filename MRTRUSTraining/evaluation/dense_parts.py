@@ -17,7 +17,7 @@ from ..data.cases import LoadedCase
 
 @dataclass(frozen=True)
 class DenseParts:
-    """Mean error (mm) over the reference TRUS gland that the best map of a kind, fitted to the truth, would leave.
+    """Mean error (mm) over the reference TRUS gland that the best map of a kind, fitted to it, would leave.
 
     `rotation_deg` is the angle of the best rigid one: how far the registration has the gland turned. The best
     map minimises squares, so that its mean distance need not be the smallest.
