@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from cases import CaseFiles
+from dataset_case import write_dataset
 from disks import fill, mounted_disk
 
 from MRTRUSRegistrationLib.geometry import Grid
@@ -126,6 +128,22 @@ def test_termination_works_where_ctrl_c_is_ignored(case_files: CaseFiles, tmp_pa
     finally:
         signal.signal(signal.SIGINT, signal_before)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_evaluation_keeps_the_cases_that_were_done(tmp_path: Path):
+    write_dataset(tmp_path / "data", "muregpro", ("a", "b", "c"))
+    output = tmp_path / "out"
+    options = {"data": tmp_path / "data", "layout": "muregpro", "methods": "initial,syn", "output": output}
+    arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    with _started(["evaluate", *arguments, "--masks", "reference"]) as process:
+        assert process.stdout is not None
+        done = [process.stdout.readline().partition(":")[0] for _ in range(3)]
+        process.kill()
+    assert done == ["a initial", "a syn", "b initial"]
+    assert [path.name for path in output.iterdir()] == ["metrics.partial.csv"]
+    with (output / "metrics.partial.csv").open() as file:
+        kept = [f"{line['case']} {line['method']}" for line in csv.DictReader(file)]
+    assert kept[:2] == done[:2]
 
 
 def test_killed_while_writing_the_old_result_stays(case_files: CaseFiles, old_result: Path):

@@ -79,7 +79,10 @@ def test_the_ablations_differ_from_the_full_method_in_one_thing() -> None:
         "without-rigid": {"alignment": "initial"},
         "without-cmsa": {"options": {**full.options, "attention": False}},
         "without-srml": {"loss": replace(full.loss, mi=0.0, mi_domain="gland")},
-        "voxelmorph": {"network": "voxelmorph", "options": {"integration_steps": 7, "initialisation": "kept"}},
+        "voxelmorph": {
+            "network": "voxelmorph",
+            "options": {"integration_steps": 7, "initialisation": "kept"},
+        },
         "ours-2-text": {"loss": replace(full.loss, mi=1.0, mi_domain="gland")},
         "ours-1": {"loss": replace(full.loss, structures="gland", gland=1.0)},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -14,6 +15,8 @@ from MRTRUSRegistrationLib.pipeline import METHOD_NAMES, Settings
 from ..data.cases import LAYOUTS, Case, Layout, find_cases, find_part, find_parts, read_case_names
 from .evaluate import MetricsRow
 from .extras import MEASURE_SETS, MeasureSet
+
+_SO_FAR = "metrics.partial.csv"
 
 
 def evaluate(
@@ -33,7 +36,7 @@ def evaluate(
         str,
         typer.Option(
             help="More measures by commas: compat (paper A's code), challenge (µ-RegPro, MR fixed, also in "
-            "challenge.csv), paper-b."
+            "challenge.csv), paper-b, dense (which part of the error is global, where the true map is known)."
         ),
     ] = "",
 ) -> None:
@@ -53,7 +56,7 @@ def evaluate(
     _make_folder(output)
     settings = Settings(models=models, device=device, seed=seed)
     known = cast(Literal["reference", "predicted"], masks)
-    rows = run(found, wanted, masks=known, settings=settings, on_row=_show, measures=sets)
+    rows = run(found, wanted, masks=known, settings=settings, on_row=_keeping(output), measures=sets)
     text = summary_markdown(
         rows,
         title=f"{data.resolve().name}, {len(found)} pairs, {masks} masks",
@@ -61,10 +64,27 @@ def evaluate(
     )
     metrics = write_tables(rows, output)
     write_text_atomically(text, output / "summary.md")
+    (output / _SO_FAR).unlink(missing_ok=True)
     print(f"\n{text}\n{metrics}")
     failed = sorted({row.case for row in rows if row.error})
     if failed:
         raise RegistrationError(f"{len(failed)} case(s) failed: {', '.join(failed)}; see summary.md.")
+
+
+def _keeping(folder: Path) -> Callable[[MetricsRow], None]:
+    """What shows each row and keeps those so far, for an evaluation that does not come to its end."""
+    from MRTRUSRegistrationLib.outputs import write_text_atomically
+
+    from .evaluate import metrics_csv
+
+    rows: list[MetricsRow] = []
+
+    def keep(row: MetricsRow) -> None:
+        _show(row)
+        rows.append(row)
+        write_text_atomically(metrics_csv(rows), folder / _SO_FAR)
+
+    return keep
 
 
 def _show(row: MetricsRow) -> None:
