@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,21 +45,22 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
 _DEFINITIONS = """\
 Ours: mean ± standard deviation over pairs [95 % interval of the mean, patient-level bootstrap], with
 predicted masks where a method uses masks; the reference is always the human gland and landmarks. TRE is the
-distance of the centroids of corresponding landmarks, per case as root mean square or, where the heading says
-so, as mean over its landmarks; the gland is not one of them. p is of the two-sided Wilcoxon signed-rank test
-of the patients' mean differences to the rigid alignment; of n patients it cannot be less than 2/2ⁿ. Published
-figures are of other pairs, with the checkpoint chosen on the test pairs; ours was chosen on the validation
-part.
+distance of the centroids of corresponding landmarks, per case as root mean square or, where the heading
+says so, as mean over its landmarks; the gland is not one of them. Differences are paired, to the rigid
+alignment, with the same kind of interval; p is of the two-sided Wilcoxon signed-rank test of the patients'
+mean differences; of n patients it cannot be less than 2/2ⁿ. Published figures are of other pairs, with the
+checkpoint chosen on the test pairs; ours was chosen on the validation part.
 """
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table: published and own figures and p against the reference, by the column's figure."""
+    """One line of a table: published and own figures, and how these differ from the reference, by figure."""
 
     name: str
     place: Place
     summaries: Mapping[str, Summary]
+    differences: Mapping[str, Summary]
     p_values: Mapping[str, float]
     cases: int
     training: str
@@ -89,6 +90,7 @@ def line_of(
         name,
         place,
         {figure: summarise(own[figure], patients) for figure in known},
+        {figure: summarise(_paired(own[figure], reference[figure]).tolist(), patients) for figure in compared},
         {figure: paired_p(own[figure], reference[figure], patients) for figure in compared},
         len(patients),
         training,
@@ -100,7 +102,7 @@ def paired_p(values: Sequence[float], reference: Sequence[float], patients: Sequ
 
     Pairs of one patient are not independent, so that a patient counts once.
     """
-    differences = np.asarray(values, float) - np.asarray(reference, float)
+    differences = _paired(values, reference)
     known, groups = np.isfinite(differences), np.asarray(patients)
     means = [float(differences[known & (groups == p)].mean()) for p in np.unique(groups[known])]
     if not means:
@@ -108,15 +110,39 @@ def paired_p(values: Sequence[float], reference: Sequence[float], patients: Sequ
     return float(wilcoxon(means).pvalue) if np.any(means) else 1.0
 
 
+def _paired(values: Sequence[float], reference: Sequence[float]) -> np.ndarray:
+    return np.asarray(values, float) - np.asarray(reference, float)
+
+
 def table_markdown(table: str, lines: Sequence[Line], *, title: str, command: str) -> str:
     """The page: table and definitions."""
     columns = COLUMNS[table]
-    heads = [f"{column.heading} published | ours | p" for column in columns]
-    rows = ["| row | " + " | ".join(heads) + " | training |", "|---" * (2 + 3 * len(columns)) + "|"]
+    compared = {figure for line in lines for figure in line.differences}
+    heads = ["row", *(head for column in columns for head in _heads(column, compared)), "training"]
+    rows = [_row(heads), "|---" * len(heads) + "|"]
     for line in lines:
-        cells = [f"{_published(line, column)} | {_ours(line, column)}" for column in columns]
-        rows.append(f"| {line.place.title} | {' | '.join(cells)} | {line.training} |")
+        cells = [cell for column in columns for cell in _cells(line, column, compared)]
+        rows.append(_row([line.place.title, *cells, line.training]))
     return "\n".join([f"# {title}", "", f"`{command}`", "", *rows, "", _DEFINITIONS])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _heads(column: Column, compared: Collection[str]) -> list[str]:
+    """Of the cells of a figure; the reference has not every figure that a table has."""
+    heads = [f"{column.heading} published", "ours"]
+    return [*heads, "to rigid", "p"] if column.figure in compared else heads
+
+
+def _cells(line: Line, column: Column, compared: Collection[str]) -> list[str]:
+    cells = [_published(line, column), _ours(line, column)]
+    if column.figure not in compared:
+        return cells
+    p = line.p_values.get(column.figure)
+    shown = "–" if p is None or np.isnan(p) else f"{p:.3f}"
+    return [*cells, _difference(line, column), shown]
 
 
 def _published(line: Line, column: Column) -> str:
@@ -130,20 +156,26 @@ def _published(line: Line, column: Column) -> str:
 def _ours(line: Line, column: Column) -> str:
     summary = line.summaries.get(column.figure)
     if summary is None or summary.pairs == 0:
-        return "– | –"
+        return "–"
     digits = column.digits
     interval = f"[{summary.low:.{digits}f}, {summary.high:.{digits}f}]"
-    p = line.p_values.get(column.figure)
-    shown = "–" if p is None or np.isnan(p) else f"{p:.3f}"
     missing = "" if summary.pairs == line.cases else f" ({summary.pairs} of {line.cases})"
-    return f"{summary.mean:.{digits}f} ± {summary.sd:.{digits}f} {interval}{missing} | {shown}"
+    return f"{summary.mean:.{digits}f} ± {summary.sd:.{digits}f} {interval}{missing}"
+
+
+def _difference(line: Line, column: Column) -> str:
+    apart, digits = line.differences.get(column.figure), column.digits
+    if apart is None or apart.pairs == 0:
+        return "–"
+    return f"{apart.mean:+.{digits}f} [{apart.low:+.{digits}f}, {apart.high:+.{digits}f}]"
 
 
 def table_csv(table: str, lines: Sequence[Line]) -> str:
     """One line a row; an empty field where there is no figure."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    parts = ("published", "published_sd", "mean", "sd", "low", "high", "pairs", "p_vs_rigid")
+    ours, apart = ("mean", "sd", "low", "high", "pairs"), ("mean", "low", "high")
+    parts = ["published", "published_sd", *ours, *(f"minus_rigid_{part}" for part in apart), "p_vs_rigid"]
     heads = [f"{column.figure}_{part}" for column in COLUMNS[table] for part in parts]
     writer.writerow(["row", "title", *heads, "training"])
     for line in lines:
@@ -153,9 +185,10 @@ def table_csv(table: str, lines: Sequence[Line]) -> str:
 
 
 def _values(line: Line, column: Column) -> list[float | int | None]:
-    s = line.summaries.get(column.figure)
+    s, d = line.summaries.get(column.figure), line.differences.get(column.figure)
     ours = [None] * 5 if s is None else [s.mean, s.sd, s.low, s.high, s.pairs]
-    return [*line.published(column), *ours, line.p_values.get(column.figure)]
+    apart = [None] * 3 if d is None else [d.mean, d.low, d.high]
+    return [*line.published(column), *ours, *apart, line.p_values.get(column.figure)]
 
 
 def _field(value: float | int | None) -> str:

@@ -73,12 +73,24 @@ def lines() -> list:
 def test_a_line_has_published_and_own_figures_side_by_side() -> None:
     page = table_markdown("1", lines(), title="Table 1", command="mrtrus-train table 1")
     rows = [line for line in page.splitlines() if line.startswith("| ")]
-    assert rows[0].count("|") == rows[1].count("|") == 9
+    assert rows[0].count("|") == rows[1].count("|") == 11
     rigid, ours, untrained = rows[1:4]
-    assert rigid.startswith("| Rigid | – | 0.800 ± 0.000 [0.800, 0.800] | – | – | 5.50 ± 1.05 [")
-    assert "| 0.859 ± 0.035 | 0.900 ± 0.000 [0.900, 0.900] | 0.062 | 4.65 ± 1.76 | 4.00 ± 0.79 [" in ours
-    assert " (5 of 6) | 0.125 | 9 steps |" in ours
-    assert untrained == "| Ours (1) | 0.859 ± 0.035 | – | – | 4.65 ± 1.76 | – | – | 9 steps |"
+    assert rigid.startswith("| Rigid | – | 0.800 ± 0.000 [0.800, 0.800] | – | – | – | 5.50 ± 1.05 [")
+    better = "+0.100 [+0.100, +0.100] | 0.062"
+    assert f"| 0.859 ± 0.035 | 0.900 ± 0.000 [0.900, 0.900] | {better} | 4.65 ± 1.76 | 4.00 ± 0.79 [" in ours
+    assert " (5 of 6) | -1.20 [" in ours
+    assert ours.endswith("] | 0.125 | 9 steps |")
+    assert untrained == "| Ours (1) | 0.859 ± 0.035 | – | – | – | 4.65 ± 1.76 | – | – | – | 9 steps |"
+
+
+def test_a_figure_that_rigid_has_not_is_not_compared_with_it() -> None:
+    figures = {"rigid": {"dsc": [0.8] * 6}, "rern": {"dsc": [0.7] * 6, "accuracy": [0.9] * 6}}
+    place = find_row("rern").place("B")
+    line = line_of("rern", place, "B", figures=figures, patients=PATIENTS, training="")
+    head = table_markdown("B", [line], title="", command="").splitlines()[4]
+    assert head.startswith(
+        "| row | DSC published | ours | to rigid | p | accuracy published | ours | precision"
+    )
 
 
 def test_the_csv_has_a_column_for_every_figure() -> None:
@@ -87,6 +99,8 @@ def test_the_csv_has_a_column_for_every_figure() -> None:
     assert (rows[1]["dsc_published"], rows[1]["dsc_mean"], rows[1]["dsc_pairs"]) == ("0.8590", "0.9000", "6")
     assert (rows[1]["tre_rms_mm_mean"], rows[1]["tre_rms_mm_pairs"]) == ("4.0000", "5")
     assert float(rows[1]["tre_rms_mm_p_vs_rigid"]) == 0.125
+    assert float(rows[1]["tre_rms_mm_minus_rigid_mean"]) == pytest.approx(-1.2)
+    assert float(rows[1]["tre_rms_mm_minus_rigid_high"]) < -0.5
     assert (rows[0]["dsc_p_vs_rigid"], rows[2]["dsc_mean"]) == ("", "")
     low, high = float(rows[0]["tre_rms_mm_low"]), float(rows[0]["tre_rms_mm_high"])
     assert low < 5.5 < high
