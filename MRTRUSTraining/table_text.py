@@ -90,7 +90,10 @@ def line_of(
         name,
         place,
         {figure: summarise(own[figure], patients) for figure in known},
-        {figure: summarise(_paired(own[figure], reference[figure]).tolist(), patients) for figure in compared},
+        {
+            figure: summarise(_paired(own[figure], reference[figure]).tolist(), patients)
+            for figure in compared
+        },
         {figure: paired_p(own[figure], reference[figure], patients) for figure in compared},
         len(patients),
         training,
