@@ -167,6 +167,7 @@ def _lines(rows: Sequence[Row], figures: Figures, request: TableRequest) -> list
             figures=figures,
             patients=patients,
             training=_training(row, request.runs),
+            registers=not isinstance(row.method, SegmentationSettings),
         )
         for row in rows
     ]

@@ -81,11 +81,16 @@ def line_of(
     figures: Mapping[str, Mapping[str, Sequence[float]]],
     patients: Sequence[str],
     training: str,
+    registers: bool = True,
 ) -> Line:
-    """The line of one method from all methods' figures, each one value a case."""
+    """The line of one method from all methods' figures, each one value a case.
+
+    What registers is compared with the reference; the overlap of a segmenter's masks is another thing.
+    """
     own, reference = figures.get(name, {}), figures.get(REFERENCE, {})
     known = [column.figure for column in COLUMNS[table] if column.figure in own]
-    compared = [figure for figure in known if figure in reference and name != REFERENCE]
+    wanted = registers and name != REFERENCE
+    compared = [figure for figure in known if wanted and figure in reference]
     return Line(
         name,
         place,

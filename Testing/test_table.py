@@ -93,6 +93,16 @@ def test_a_figure_that_rigid_has_not_is_not_compared_with_it() -> None:
     )
 
 
+def test_masks_are_not_compared_with_a_registration() -> None:
+    figures = {"rigid": {"dsc": [0.8] * 6}, "paper-b-mr-2d": {"dsc": [0.9] * 6}}
+    place = find_row("paper-b-mr-2d").place("B")
+    line = line_of(
+        "paper-b-mr-2d", place, "B", figures=figures, patients=PATIENTS, training="", registers=False
+    )
+    assert line.summaries["dsc"].mean == pytest.approx(0.9)
+    assert (line.differences, line.p_values) == ({}, {})
+
+
 def test_the_csv_has_a_column_for_every_figure() -> None:
     rows = list(csv.DictReader(io.StringIO(table_csv("1", lines()))))
     assert [row["row"] for row in rows] == ["rigid", "ours-2", "ours-1"]
