@@ -130,9 +130,17 @@ def _tensor(images: list[sitk.Image]) -> torch.Tensor:
 
 
 def augment(
-    sample: RegistrationSample, rng: np.random.Generator, settings: RegistrationSettings
+    sample: RegistrationSample,
+    rng: np.random.Generator,
+    settings: RegistrationSettings,
+    *,
+    progress: float = 0.0,
 ) -> RegistrationSample:
-    """A random change shared by both volumes, a random misalignment of the moving one, random contrast."""
+    """A random change shared by both volumes, a random misalignment of the moving one, random contrast.
+
+    Where the true map is known, the fixed one is turned as well; how far depends on `progress`, the share of
+    the training that is done.
+    """
     shared = _random_like(sample.fixed_image, rng, settings.shared)
     simulated = sample.truth_vox is not None
     spread = settings.simulated_misalignment if simulated else settings.misalignment
@@ -140,8 +148,9 @@ def augment(
     moving = torch.cat([sample.moving_image, sample.moving_labels], dim=1)
     fixed = torch.cat([sample.fixed_image, sample.fixed_labels], dim=1)
     change = shared + warp(misalignment, shared)
-    moving, fixed = warp(moving, change), warp(fixed, shared)
-    truth = None if sample.truth_vox is None else shared + warp(sample.truth_vox, shared)
+    fixed_change = _turned(shared, rng, settings.simulated_turn_deg, progress) if simulated else shared
+    moving, fixed = warp(moving, change), warp(fixed, fixed_change)
+    truth = None if sample.truth_vox is None else fixed_change + warp(sample.truth_vox, fixed_change)
     if rng.random() < 0.5:
         moving, fixed = flip_left_right(moving), flip_left_right(fixed)
         change, truth = flip_displacement(change), None if truth is None else flip_displacement(truth)
@@ -154,6 +163,18 @@ def augment(
         truth_vox=truth,
         change_vox=change,
     )
+
+
+def _turned(
+    change: torch.Tensor, rng: np.random.Generator, range_deg: tuple[float, float], progress: float
+) -> torch.Tensor:
+    """A displacement (1, 3, K, J, I) after a random turn about the middle of the volume."""
+    first, last = range_deg
+    if first == last == 0:
+        return change
+    angle = first + (last - first) * progress
+    turn = _random_like(change, rng, SpatialRange(angle, 0.0, 0.0, 0.0, 0.0))
+    return turn + warp(change, turn)
 
 
 def _random_like(volume: torch.Tensor, rng: np.random.Generator, spread: SpatialRange) -> torch.Tensor:

@@ -58,9 +58,12 @@ class RegistrationSettings:
 
     Spatial ranges are the random changes of training: `shared` by both volumes, `misalignment` of the moving
     one (`simulated_misalignment` where the true map is known), and `mask_error` of the glands that the
-    network is shown, which the loss does not know of.
+    network is shown, which the loss does not know of. Where the true map is known, the fixed volume alone is
+    also turned, about each axis by `simulated_turn_deg` (standard deviations when training begins and ends):
+    how a gland lies in the TRUS is what outlines do not tell, and large turns teach to see it.
 
-    `sharper` is for the card, see `models.model_for_detail`.
+    `sharper` and `rigid_part` are for the card, see `models.model_for_detail` and
+    `deformable.deform_with_network`.
     """
 
     network: str = "cmsa"
@@ -81,6 +84,7 @@ class RegistrationSettings:
     simulated_misalignment: SpatialRange = SpatialRange(
         rotation_deg=3.0, log_scale=0.02, shear=0.02, translation_vox=0.5, elastic_vox=0.7
     )
+    simulated_turn_deg: tuple[float, float] = (0.0, 0.0)
     shared: SpatialRange = SpatialRange(
         rotation_deg=6.0, log_scale=0.06, shear=0.03, translation_vox=1.0, elastic_vox=0.8
     )
@@ -91,6 +95,7 @@ class RegistrationSettings:
     validation_draws: int = 2
     intensity: IntensityRange = IntensityRange(probability=0.3, noise=0.02)
     sharper: Sharper | None = None
+    rigid_part: bool = False
     kind: Literal["registration"] = "registration"
 
     @property
@@ -111,6 +116,8 @@ def region_settings(settings: RegistrationSettings) -> dict[str, Any]:
         content["alignment"] = settings.alignment
     if settings.inputs == "images+masks":
         content["inputs"] = settings.inputs
+    if settings.rigid_part:
+        content["rigid_part"] = True
     if settings.sharper is not None:
         content["sharper"] = asdict(settings.sharper)
     return content

@@ -64,9 +64,8 @@ class RegistrationTask:
         source = self._sources[0 if first else int(rng.integers(1, len(self._sources)))]
         samples = samples_at(source, self.step)
         sample = samples[int(rng.integers(len(samples)))].to(next(self.network.parameters()).device)
-        return self._as_segmented(
-            augment(sample, rng, self.settings), rng, scaling=self.settings.gland_scaling
-        )
+        changed = augment(sample, rng, self.settings, progress=self.progress)
+        return self._as_segmented(changed, rng, scaling=self.settings.gland_scaling)
 
     def _as_segmented(
         self, sample: RegistrationSample, rng: np.random.Generator, *, scaling: float = 0.0

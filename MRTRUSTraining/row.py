@@ -134,7 +134,7 @@ class Row:
 # What of a schedule a run cannot change when it goes on; it may become longer, and validate more often.
 _LASTING = ("learning_rate", "batch", "decay", "ema_decay", "bf16")
 # What of a method a checkpoint does not depend on: a card is written later.
-_NOT_LEARNT_WITH = ("sharper",)
+_NOT_LEARNT_WITH = ("sharper", "rigid_part")
 _ADAPTER: TypeAdapter[Row] = TypeAdapter(Row)
 
 

@@ -104,7 +104,8 @@ class _LoopState:
 
     def __init__(self, task: Task, settings: LoopSettings, folder: Path, identity: str) -> None:
         self.task, self.settings, self.folder, self.identity = task, settings, folder, identity
-        self.network = task.network.to(settings.device)
+        # Channels last: 3-D convolutions in bfloat16 take two thirds of the time on a processor.
+        self.network = task.network.to(settings.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         distributed.copy_from_first(self.network)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)

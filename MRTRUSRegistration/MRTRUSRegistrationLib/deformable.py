@@ -19,7 +19,8 @@ from .jacobian import jacobian_determinant
 from .models import InstalledModel, ModelCard, load_network
 from .progress import Reporter
 from .regions import RegionsOfInterest, regions_of_interest
-from .results import Deformation, QualityWarning
+from .results import Deformation, QualityWarning, RigidAlignment
+from .rigid import as_rigid, linear_parts, nearest_rigid, rotation_deg
 from .transforms import displacement_mm, edge_fade, field_transform
 
 _LEAST_FADE_VOX = 5
@@ -51,11 +52,14 @@ def deform_with_network(
     *,
     axes: str = "",
     device: str = "cpu",
+    split_rigid: bool = False,
     reporter: Reporter | None = None,
 ) -> Deformation:
     """Run a registration network on the regions of interest.
 
-    `rigid` maps TRUS points to MR points; `axes` says how the TRUS axes lie where the header does not.
+    `rigid` maps TRUS points to MR points; `axes` says how the TRUS axes lie where the header does not. With
+    `split_rigid` the rigid part of the field within the gland goes into the result's `alignment`, and the
+    field keeps the rest: a turn of the whole gland need not fade out next to it.
     """
     import torch
 
@@ -74,6 +78,9 @@ def deform_with_network(
         raise RegistrationError(f"The model {model.card.name} gave a field with undefined values.")
     reporter.report(_STAGE, 0.7, "Checking the field")
     field_mm = displacement_mm(displacement_vox, regions.grid)
+    alignment = None
+    if split_rigid:
+        alignment, field_mm = _without_rigid_part(field_mm, regions, rigid)
     transform, warnings = finish_field(field_mm, regions.grid, fade_vox=_margin_vox(regions.fixed_gland))
     if regions.clipped:
         warnings += (
@@ -82,7 +89,22 @@ def deform_with_network(
                 "The gland is larger than the region that the model sees; its outer parts move rigidly.",
             ),
         )
-    return Deformation(transform, model.card.name, model.card.name, warnings)
+    return Deformation(transform, model.card.name, model.card.name, warnings, alignment)
+
+
+def _without_rigid_part(
+    field_mm: np.ndarray, regions: RegionsOfInterest, rigid: sitk.Transform
+) -> tuple[RigidAlignment, np.ndarray]:
+    """`rigid` after the rigid map R that is nearest to x + u(x) in the gland, and R⁻¹(x + u(x)) − x."""
+    points = regions.grid.points_mm()
+    inside = sitk.GetArrayViewFromImage(regions.fixed_gland) > 0.5
+    found = nearest_rigid(points[inside], (points + field_mm)[inside])
+    centre = points[inside].mean(axis=0)
+    total = as_rigid(sitk.CompositeTransform([rigid, found]), centre)
+    matrix, offset = linear_parts(found)
+    # For a rotation matrix, row vectors times the matrix are the inverse rotation of column vectors.
+    rest = (points + field_mm - offset) @ matrix - points
+    return RigidAlignment(total, "network", rotation_deg(found)), rest
 
 
 def _network_inputs(regions: RegionsOfInterest, card: ModelCard) -> tuple[sitk.Image, ...]:

@@ -68,6 +68,11 @@ class Grid:
     def voxel_volume_mm3(self) -> float:
         return float(np.prod(self.spacing_mm))
 
+    def points_mm(self) -> np.ndarray:
+        """(k, j, i, 3) LPS positions of the voxel centres."""
+        index = np.moveaxis(np.indices(self.size_vox[::-1])[::-1], 0, -1)
+        return index @ self.index_to_point[:3, :3].T + np.array(self.origin_mm)
+
     def padded(self, margin_vox: int) -> Grid:
         """The grid grown by `margin_vox` voxels on all six sides."""
         start = self.index_to_point @ np.array([-margin_vox] * 3 + [1.0])

@@ -25,7 +25,7 @@ from .errors import InputError
 from .geometry import Grid, mask_centroid_mm, mask_volume_ml, resample, resample_mask
 from .masks import check_same_patient
 from .measures import PointMap, landmark_rows, registration_measures
-from .models import InstalledModel, find_model, list_models, model_for_detail, resolve_device
+from .models import InstalledModel, ModelCard, find_model, list_models, model_for_detail, resolve_device
 from .progress import CancelToken, ProgressCallback, Reporter
 from .quality import quality_warnings
 from .results import (
@@ -120,7 +120,9 @@ def register(
     glands = (seen[0], run.agree(*seen) if trus_gland is None else seen[1])
     initial = run.initial(*glands)
     alignment = run.align(*glands, initial, rigid)
-    deformation = run.deform(mr, trus, *glands, alignment)
+    deformation = run.deform(mr, trus, *glands, alignment, split_rigid=rigid is None)
+    if deformation is not None and deformation.alignment is not None:
+        alignment = deformation.alignment
     with run.stage("resample"):
         transform = compose(alignment.transform, deformation and deformation.transform)
         registered_mr = resample(mr, Grid.of(trus), transform)
@@ -172,7 +174,7 @@ class _Run:
         self.device = resolve_device(settings.device)
         # A model that is missing should stop the run before its slow stages.
         self.network = None if settings.method in _METHODS else self._network(trus)
-        self.method = method_named(settings.method, settings.models)
+        self.method = _METHODS[settings.method] if self.network is None else _method_of(self.network.card)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -253,7 +255,10 @@ class _Run:
         mr_gland: GlandSegmentation,
         trus_gland: GlandSegmentation,
         alignment: RigidAlignment,
+        *,
+        split_rigid: bool,
     ) -> Deformation | None:
+        """What follows the rigid stage; `split_rigid` lets a network whose card says so find that one too."""
         if self.method.deformable == "none":
             return None
         masks = mr_gland.mask, trus_gland.mask
@@ -262,6 +267,7 @@ class _Run:
                 options: dict[str, Any] = {"settings": self.settings.syn, "seed": self.settings.seed}
                 return deform_with_syn(*masks, alignment.transform, reporter=self.reporter, **options)
             options = {"device": self.device, "reporter": self.reporter, "axes": trus_gland.axes}
+            options["split_rigid"] = split_rigid and bool(self.network.card.settings.get("rigid_part", False))
             found = deform_with_network(mr, trus, *masks, alignment.transform, self.network, **options)
             # The model may be another than the one that the method is named after.
             return replace(found, method=self.settings.method)
@@ -296,12 +302,16 @@ def method_named(name: str, models: Path | None = None) -> Method:
     if name in _METHODS:
         return _METHODS[name]
     check_method(name, models)
-    card = find_model(task="registration", modality="MR-TRUS", name=name, extra=models).card
+    return _method_of(find_model(task="registration", modality="MR-TRUS", name=name, extra=models).card)
+
+
+def _method_of(card: ModelCard) -> Method:
+    """A network after the alignment that its card wants."""
     alignment = card.settings.get("alignment", "rigid")
     if alignment not in _CARD_ALIGNMENTS:
         raise InputError(
-            f"The card of {name} asks for the alignment {alignment!r}, which this version does not know; "
-            "export the model again."
+            f"The card of {card.name} asks for the alignment {alignment!r}, which this version does not "
+            "know; export the model again."
         )
     return Method(_CARD_ALIGNMENTS[alignment], "network")
 

@@ -68,6 +68,17 @@ def rotation_deg(transform: sitk.Transform) -> float:
     return float(np.degrees(Rotation.from_matrix(linear_parts(transform)[0]).magnitude()))
 
 
+def nearest_rigid(points_mm: np.ndarray, targets_mm: np.ndarray) -> sitk.Euler3DTransform:
+    """The rigid transform that takes (N, 3) points nearest to their targets, by least squares (Kabsch)."""
+    centre, goal = points_mm.mean(axis=0), targets_mm.mean(axis=0)
+    turn, _ = Rotation.align_vectors(targets_mm - goal, points_mm - centre)
+    found = sitk.Euler3DTransform()
+    found.SetCenter(centre.tolist())
+    found.SetMatrix(turn.as_matrix().ravel().tolist(), 1e-6)
+    found.SetTranslation((goal - centre).tolist())
+    return found
+
+
 def align_centroids(mr_gland: sitk.Image, trus_gland: sitk.Image, initial: sitk.Transform) -> RigidAlignment:
     """The initial rotation, and the translation that makes the glands' centroids coincide."""
     centre = mask_centroid_mm(trus_gland)

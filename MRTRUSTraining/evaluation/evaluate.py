@@ -94,7 +94,7 @@ def evaluate_case(
     for method in methods:
         row = MetricsRow(case.name, method, masks, patient=case.patient)
         try:
-            stage = _rigid_stage(method, settings)
+            stage = _rigid_stage(case, method, settings)
             alignment = done.rigid if done is not None and stage == "ants" else None
             result = _register(case, method, settings, glands, alignment)
         except Cancelled:
@@ -125,20 +125,22 @@ def _register(
     if method.endswith(ZEROED) and glands is None:
         raise InputError(f"The control {method} needs masks: name another method before it.")
     mr, trus = _images_for(case, method)
+    # The control asks for the network that the images with their content are given to.
+    name = _network_of(case, method, settings) if method.endswith(ZEROED) else method
     return register(
         mr,
         trus,
-        settings=_settings_for(case, _pipeline_method(case, method, settings), settings),
+        settings=_settings_for(case, name, settings),
         mr_gland=glands[0] if glands else None,
         trus_gland=glands[1] if glands else None,
         rigid=alignment,
     )
 
 
-def _pipeline_method(case: LoadedCase, method: str, settings: Settings) -> str:
-    """The control asks for the network that the images with their content are given to."""
+def _network_of(case: LoadedCase, method: str, settings: Settings) -> str:
+    """The method, or the network that its card names for a TRUS as sharp as the case's."""
     name = method.removesuffix(ZEROED)
-    if name == method or method_named(name, settings.models).deformable != "network":
+    if method_named(name, settings.models).deformable != "network":
         return name
     model = find_model(task="registration", modality="MR-TRUS", name=name, extra=settings.models)
     return model_for_detail(model, case.trus, settings.models).card.name
@@ -150,7 +152,7 @@ def _reference_glands(case: LoadedCase) -> tuple[GlandSegmentation, GlandSegment
 
 def _settings_for(case: LoadedCase, method: str, settings: Settings) -> Settings:
     """Methods without an alignment get the data set's own start; the others match the centroids first."""
-    own_start = _rigid_stage(method, settings) == "initial"
+    own_start = _rigid_stage(case, method, settings) == "initial"
     return replace(settings, method=method, initial=case.initial if own_start else "gland")
 
 
@@ -158,8 +160,8 @@ def _images_for(case: LoadedCase, method: str) -> tuple[sitk.Image, sitk.Image]:
     return (case.mr * 0.0, case.trus * 0.0) if method.endswith(ZEROED) else (case.mr, case.trus)
 
 
-def _rigid_stage(method: str, settings: Settings) -> RigidStage:
-    return method_named(method.removesuffix(ZEROED), settings.models).rigid
+def _rigid_stage(case: LoadedCase, method: str, settings: Settings) -> RigidStage:
+    return method_named(_network_of(case, method, settings), settings.models).rigid
 
 
 def _scored(

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from .flow import ConvBlock, FlowNetwork, is_kept
+from .options import one_of
 
 
 class CrossModalSpatialAttention(nn.Module):
@@ -34,13 +35,13 @@ class NoAttention(nn.Module):
 class EncoderLevel(nn.Module):
     """One level of both streams: convolution, cross-modal attention, and the fused skip."""
 
-    def __init__(self, in_channels: int, channels: int, attention: bool) -> None:
+    def __init__(self, in_channels: int, channels: int, attention: bool, normalised: bool) -> None:
         super().__init__()
-        self.moving_block = ConvBlock(in_channels, channels)
-        self.fixed_block = ConvBlock(in_channels, channels)
+        self.moving_block = ConvBlock(in_channels, channels, normalised=normalised)
+        self.fixed_block = ConvBlock(in_channels, channels, normalised=normalised)
         self.moving_attention = CrossModalSpatialAttention(channels) if attention else NoAttention()
         self.fixed_attention = CrossModalSpatialAttention(channels) if attention else NoAttention()
-        self.fusion = ConvBlock(2 * channels, channels, kernel=1)
+        self.fusion = ConvBlock(2 * channels, channels, kernel=1, normalised=normalised)
 
     def forward(
         self, moving: torch.Tensor, fixed: torch.Tensor
@@ -62,7 +63,9 @@ class CMSANet(FlowNetwork):
     `integration_steps` > 0 reads the network's output as a stationary velocity field and integrates it at
     half resolution by scaling and squaring; 0 takes it as the displacement, as the paper's text says.
 
-    `initialisation` is that of `flow.is_kept`.
+    `initialisation` is that of `flow.is_kept`. The published network has no norm (`normalisation` "none");
+    with "instance", an instance norm after every convolution but the head, it learns to see how a gland is
+    turned, and has 1,120 parameters more.
     """
 
     widths = (16, 32, 32, 32)
@@ -73,16 +76,18 @@ class CMSANet(FlowNetwork):
         attention: bool = True,
         integration_steps: int = 7,
         initialisation: str = "default",
+        normalisation: str = "none",
     ) -> None:
         super().__init__(integration_steps)
+        normalised = one_of(("none", "instance"), normalisation=normalisation) == "instance"
         if not isinstance(attention, bool):
             raise ValueError(f"attention must be true or false, not {attention!r}")
         inputs = (1, *self.widths[:-1])
         self.encoder = nn.ModuleList(
-            EncoderLevel(n_in, n, attention) for n_in, n in zip(inputs, self.widths, strict=True)
+            EncoderLevel(n_in, n, attention, normalised) for n_in, n in zip(inputs, self.widths, strict=True)
         )
-        self.bottleneck = ConvBlock(2 * self.widths[-1], 32, kernel=1)
-        self.add_decoder(self.widths)
+        self.bottleneck = ConvBlock(2 * self.widths[-1], 32, kernel=1, normalised=normalised)
+        self.add_decoder(self.widths, normalised=normalised)
         if is_kept(initialisation):
             self._keep_signal(2.0 if attention else 1.0)
 

@@ -11,15 +11,24 @@ from .warp import integrate_at_half_resolution
 
 
 class ConvBlock(nn.Module):
-    """A 3-D convolution that keeps the size, and a LeakyReLU of the given slope."""
+    """A 3-D convolution that keeps the size, instance norm where asked for, and a LeakyReLU of the slope."""
 
-    def __init__(self, in_channels: int, channels: int, kernel: int = 3, slope: float = 0.01) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: int = 3,
+        slope: float = 0.01,
+        *,
+        normalised: bool = False,
+    ) -> None:
         super().__init__()
         self.convolution = nn.Conv3d(in_channels, channels, kernel, padding=kernel // 2)
+        self.norm = nn.InstanceNorm3d(channels, affine=True) if normalised else nn.Identity()
         self.slope = slope
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.leaky_relu(self.convolution(x), self.slope)
+        return functional.leaky_relu(self.norm(self.convolution(x)), self.slope)
 
 
 def flow_head(in_channels: int) -> nn.Conv3d:
@@ -52,15 +61,17 @@ class FlowNetwork(nn.Module):
         super().__init__()
         self.integration_steps = at_least(0, integration_steps=integration_steps)
 
-    def add_decoder(self, skip_widths: Sequence[int], *, slope: float = 0.01) -> None:
+    def add_decoder(
+        self, skip_widths: Sequence[int], *, slope: float = 0.01, normalised: bool = False
+    ) -> None:
         """Make the layers that `decode` uses; `skip_widths` are the channels of its skips, finest first."""
         skips = skip_widths[::-1]
         inputs = (32, *(32 + n for n in skips[:-1]))
-        self.decoder = nn.ModuleList(ConvBlock(n, 32, slope=slope) for n in inputs)
+        self.decoder = nn.ModuleList(ConvBlock(n, 32, slope=slope, normalised=normalised) for n in inputs)
         self.final = nn.Sequential(
-            ConvBlock(32 + skips[-1], 32, slope=slope),
-            ConvBlock(32, 16, slope=slope),
-            ConvBlock(16, 16, slope=slope),
+            ConvBlock(32 + skips[-1], 32, slope=slope, normalised=normalised),
+            ConvBlock(32, 16, slope=slope, normalised=normalised),
+            ConvBlock(16, 16, slope=slope, normalised=normalised),
         )
         self.flow = flow_head(16)
 
