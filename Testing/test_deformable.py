@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from scene_fixtures import cubic_displaced
 from shapes import array, bump_mm, cube_grid, ellipsoid, overlap, points_mm, turned
-from tiny_networks import Shift, Undefined, Wave, install
+from tiny_networks import Shift, Turn, Undefined, Wave, install
 
 from MRTRUSRegistrationLib.deformable import SynSettings, deform_with_network, deform_with_syn, finish_field
 from MRTRUSRegistrationLib.errors import RegistrationError
@@ -88,6 +88,27 @@ def test_the_registered_image_moves_against_the_field(tmp_path: Path) -> None:
     trus_grid = Grid.of(trus_case("PRS")[0])
     registered = resample_mask(mr_spot, trus_grid, compose(rigid, found.transform))
     np.testing.assert_allclose(mask_centroid_mm(registered), spot_in_trus, atol=0.05)
+
+
+def test_the_rigid_part_of_a_field_may_become_the_alignment(tmp_path: Path) -> None:
+    """Together they are the map that they were before, and what was rigid has left the field."""
+    trus, gland = trus_case("PRS")
+    rigid = sitk.Euler3DTransform(CENTRE_MM, 0.05, 0.1, -0.08, (20.0, -5.0, 9.0))
+    turn = Turn((0.12, -0.1, 0.15))
+    network = model(turn, tmp_path)
+    whole = deform_with_network(trus, trus, gland, gland, rigid, network)
+    split = deform_with_network(trus, trus, gland, gland, rigid, network, split_rigid=True)
+    assert whole.alignment is None
+    assert split.alignment is not None
+    points = mask_points_mm(gland)[::97]
+    maps = compose(rigid, whole.transform), compose(split.alignment.transform, split.transform)
+    before, after = (transform_points_mm(each, points) for each in maps)
+    np.testing.assert_allclose(after, before, atol=0.1)
+    assert split.alignment.method == "network"
+    assert split.alignment.rotation_deg == pytest.approx(turn.angle_deg, abs=0.2)
+    left = transform_points_mm(split.transform, points) - points
+    assert np.linalg.norm(transform_points_mm(whole.transform, points) - points, axis=1).max() > 3
+    assert np.linalg.norm(left, axis=1).max() < 0.1
 
 
 def test_stated_axes_overrule_the_header(tmp_path: Path) -> None:

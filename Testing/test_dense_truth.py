@@ -132,6 +132,31 @@ def test_after_augmentation_the_field_without_error_still_joins_the_glands(
     assert flips == {True, False}, "the seeds cover both"
 
 
+def test_a_turn_of_the_fixed_volume_alone_is_part_of_the_truth(sample: RegistrationSample) -> None:
+    """It fades as training goes on, and a pair without truth is not turned."""
+    settings = replace(
+        SETTINGS, shared=NOTHING, simulated_misalignment=NOTHING, simulated_turn_deg=(20.0, 0.0)
+    )
+    changed = augment(sample, np.random.default_rng(5), settings)
+    # But for the interpolation, and for the mirror.
+    assert dice(changed.fixed_labels, sample.fixed_labels) < 0.98
+    assert max(dice(changed.moving_labels, m) for m in _mirrored(sample.moving_labels)) > 0.999
+    field = solved(changed)
+    assert float(dense_error_mm(changed, field)) < 0.01
+    assert dice(warp(changed.moving_labels, field), changed.fixed_labels) > 0.95
+    late = augment(sample, np.random.default_rng(5), settings, progress=1.0)
+    assert max(dice(late.fixed_labels, m) for m in _mirrored(sample.fixed_labels)) > 0.999
+    real = augment(
+        replace(sample, truth_vox=None), np.random.default_rng(5), replace(settings, misalignment=NOTHING)
+    )
+    assert max(dice(real.fixed_labels, m) for m in _mirrored(sample.fixed_labels)) > 0.999
+
+
+def _mirrored(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As they are, and mirrored: augmentation does either."""
+    return labels, labels.flip(-1)
+
+
 def test_a_pair_without_truth_is_misaligned_by_its_own_range(sample: RegistrationSample) -> None:
     still = replace(SETTINGS, shared=NOTHING, misalignment=NOTHING)
     real, simulated = (

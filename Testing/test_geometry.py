@@ -215,3 +215,12 @@ def test_centroid_of_an_ellipsoid_off_the_middle() -> None:
     mask = ellipsoid(cube_grid(64, 0.8, turned(0.2, 0.5, -0.4)), (9, 7, 6), centre_mm=(3.3, -4.7, 5.1))
     np.testing.assert_allclose(mask_centroid_mm(mask), [3.3, -4.7, 5.1], atol=0.05)
     assert mask_volume_ml(mask) == pytest.approx(4 / 3 * np.pi * 9 * 7 * 6 / 1000, rel=0.01)
+
+
+def test_points_of_a_grid_are_those_of_its_image() -> None:
+    grid = Grid((3, 4, 5), (0.7, 1.1, 1.3), (5.0, -2.0, 9.0), turned(0.3, -0.2, 0.1))
+    points = grid.points_mm()
+    assert points.shape == (5, 4, 3, 3)
+    for index in ((0, 0, 0), (2, 3, 4), (1, 0, 3)):
+        expected = grid.blank().TransformIndexToPhysicalPoint(index)
+        np.testing.assert_allclose(points[index[::-1]], expected, atol=1e-9)

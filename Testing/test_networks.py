@@ -87,6 +87,28 @@ def test_registration_network_has_the_papers_number_of_parameters(attention: boo
     assert parameters(CMSANet(attention=attention)) == expected
 
 
+def test_instance_norm_adds_two_parameters_a_channel_and_nothing_to_the_published_network() -> None:
+    normalised = CMSANet(normalisation="instance")
+    channels = sum(m.num_features for m in normalised.modules() if isinstance(m, torch.nn.InstanceNorm3d))
+    assert parameters(normalised) == 412_411 + 2 * channels == 413_531
+    assert not [m for m in CMSANet().modules() if isinstance(m, torch.nn.InstanceNorm3d)]
+    with pytest.raises(ValueError, match="normalisation must be none or instance, not 'batch'"):
+        CMSANet(normalisation="batch")
+
+
+def test_with_instance_norm_the_contrast_of_the_images_does_not_matter() -> None:
+    torch.manual_seed(0)
+    network = CMSANet(normalisation="instance").eval()
+    torch.nn.init.normal_(network.flow.weight, std=0.1)
+    moving, fixed = torch.rand(1, 1, 32, 32, 32), torch.rand(1, 1, 32, 32, 32)
+    with torch.inference_mode():
+        field, of_faint = network(moving, fixed), network(moving, 0.5 * fixed)
+        assert float(field.abs().max()) > 0.1
+        # But for the border, where the zeros outside the volume keep their value.
+        inner = (slice(None), slice(None), *[slice(8, 24)] * 3)
+        assert float((field - of_faint)[inner].abs().max()) < 0.2 * float(field[inner].abs().max())
+
+
 def test_attention_is_equation_one_by_hand() -> None:
     torch.manual_seed(0)
     layer = CrossModalSpatialAttention(6)

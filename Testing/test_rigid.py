@@ -22,6 +22,7 @@ from MRTRUSRegistrationLib.rigid import (
     as_rigid,
     gland_initial,
     linear_parts,
+    nearest_rigid,
     rotation_deg,
     scaled_rotation,
 )
@@ -87,6 +88,19 @@ def test_a_rotation_in_single_precision_is_rigid() -> None:
 def test_what_is_not_rigid_is_refused(transform: sitk.Transform) -> None:
     with pytest.raises(InputError, match="not rigid"):
         as_rigid(transform, np.zeros(3))
+
+
+def test_the_nearest_rigid_map_of_moved_points_is_their_motion() -> None:
+    points = (*np.random.default_rng(0).normal(0, 15, (200, 3)), 40.0, -20.0, 7.0)
+    motion = sitk.Euler3DTransform((1.0, 2.0, 3.0), 0.2, -0.15, 0.3, (4.0, -6.0, 2.0))
+    moved = np.array([motion.TransformPoint(point) for point in points.tolist()])
+    found = nearest_rigid(points, moved)
+    assert [found.TransformPoint(p) for p in points[:5].tolist()] == [
+        pytest.approx(p, abs=1e-5) for p in moved[:5].tolist()
+    ]
+    # What is not rigid, such as growth about the centre, is left out.
+    grown = moved + 0.1 * (moved - moved.mean(axis=0))
+    assert rotation_deg(nearest_rigid(points, grown)) == pytest.approx(rotation_deg(motion), abs=1e-4)
 
 
 def test_scaling_a_rotation_keeps_its_axis_and_the_image_of_the_centre() -> None:

@@ -121,6 +121,52 @@ def test_the_pipeline_says_which_model_it_used(
     assert np.linalg.norm(moved) == pytest.approx(moved_mm, abs=0.05)
 
 
+def test_the_model_that_runs_says_which_alignment_it_wants(tmp_path: Path) -> None:
+    """The first model follows ANTs, the other one the centroids, and finds the rigid part itself."""
+    model(tmp_path, "row-sharp", (2.0, 0.0, 0.0), alignment="centroid", rigid_part=True)
+    model(tmp_path, "row", (0.0, 0.0, 0.0), sharper={"detail": DETAIL, "model": "row-sharp"})
+    settings = Settings(method="row", models=tmp_path, device="cpu")
+    glands = {"mr_gland": mr_mask(), "trus_gland": trus_mask()}
+    sharp, soft = (
+        register(mr_image(), image, settings=settings, **glands)  # type: ignore[arg-type]
+        for image in (speckled(), blurred(speckled()))
+    )
+    assert (sharp.rigid.method, soft.rigid.method) == ("network", "ants-meansquares")
+    # The shift of 3 mm is rigid, so that it is in the alignment and not in the field.
+    assert sharp.rigid_measures.values["dsc"] == pytest.approx(sharp.measures.values["dsc"], abs=0.01)
+    assert sharp.measures.values["displacement_max_mm"] < 0.05
+    centred = register(mr_image(), speckled(), settings=Settings(method="centroid", device="cpu"), **glands)  # type: ignore[arg-type]
+    apart = np.subtract(
+        sharp.rigid.transform.TransformPoint(CENTRE_MM), centred.rigid.transform.TransformPoint(CENTRE_MM)
+    )
+    assert np.linalg.norm(apart) == pytest.approx(3.0, abs=0.01)
+    # An alignment that was given is kept.
+    given = registered(speckled(), tmp_path, "row")
+    assert given.rigid.method == "given"
+    assert given.measures.values["displacement_max_mm"] == pytest.approx(3.0, abs=0.05)
+
+
+def test_an_evaluation_aligns_by_the_model_that_runs(tmp_path: Path) -> None:
+    """Also where another method of the same case was aligned by ANTs before it."""
+    write_dataset(tmp_path / "data", "muregpro", ("a",))
+    models = tmp_path / "models"
+    model(models, "row-sharp", (0.0, 0.0, 0.0), alignment="centroid")
+    model(models, "row", (0.0, 0.0, 0.0), sharper={"detail": 0.0, "model": "row-sharp"})
+    cases = find_cases(tmp_path / "data", "muregpro")
+    settings = Settings(device="cpu", models=models)
+    rows = {
+        row.method: row
+        for row in evaluate(
+            cases, ["rigid", "centroid", "row", "row-sharp"], masks="reference", settings=settings
+        )
+    }
+    assert [row.error for row in rows.values()] == [""] * 4
+    # Without a displacement, the network's result is its alignment.
+    for name in ("row", "row-sharp"):
+        assert rows[name].tre_rms_mm == pytest.approx(rows["centroid"].tre_rms_mm, abs=0.02)
+    assert abs(rows["rigid"].tre_rms_mm - rows["centroid"].tre_rms_mm) > 0.05
+
+
 def test_the_sharp_model_may_be_chosen_by_its_own_name(tmp_path: Path) -> None:
     both(tmp_path)
     result = registered(blurred(speckled()), tmp_path, "row-sharp")

@@ -6,7 +6,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from MRTRUSRegistrationLib.models import InstalledModel, ModelCard, Preprocessing, file_sha256
 
@@ -37,6 +39,23 @@ class Shift(torch.nn.Module):
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         return self.shift + torch.zeros_like(fixed).expand(-1, 3, -1, -1, -1)
+
+
+class Turn(torch.nn.Module):
+    """The displacement of a rotation about the middle of the volume, by angles (rad) about its array axes."""
+
+    def __init__(self, angles_rad: tuple[float, float, float]) -> None:
+        super().__init__()
+        rotation = Rotation.from_euler("xyz", angles_rad)
+        self.angle_deg = float(np.degrees(rotation.magnitude()))
+        matrix = torch.from_numpy(rotation.as_matrix().astype(np.float32))
+        self.register_buffer("change", matrix - torch.eye(3))
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        k, j, i = fixed.shape[2], fixed.shape[3], fixed.shape[4]
+        axes = [torch.arange(n, dtype=torch.float32, device=fixed.device) - (n - 1) / 2 for n in (k, j, i)]
+        points = torch.stack(torch.meshgrid(axes, indexing="ij")).reshape(3, k * j * i)
+        return (self.change @ points).reshape(1, 3, k, j, i)
 
 
 class Wave(torch.nn.Module):

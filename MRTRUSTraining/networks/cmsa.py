@@ -35,7 +35,7 @@ class NoAttention(nn.Module):
 class EncoderLevel(nn.Module):
     """One level of both streams: convolution, cross-modal attention, and the fused skip."""
 
-    def __init__(self, in_channels: int, channels: int, attention: bool, normalised: bool) -> None:
+    def __init__(self, in_channels: int, channels: int, attention: bool, *, normalised: bool = False) -> None:
         super().__init__()
         self.moving_block = ConvBlock(in_channels, channels, normalised=normalised)
         self.fixed_block = ConvBlock(in_channels, channels, normalised=normalised)
@@ -84,7 +84,8 @@ class CMSANet(FlowNetwork):
             raise ValueError(f"attention must be true or false, not {attention!r}")
         inputs = (1, *self.widths[:-1])
         self.encoder = nn.ModuleList(
-            EncoderLevel(n_in, n, attention, normalised) for n_in, n in zip(inputs, self.widths, strict=True)
+            EncoderLevel(n_in, n, attention, normalised=normalised)
+            for n_in, n in zip(inputs, self.widths, strict=True)
         )
         self.bottleneck = ConvBlock(2 * self.widths[-1], 32, kernel=1, normalised=normalised)
         self.add_decoder(self.widths, normalised=normalised)
