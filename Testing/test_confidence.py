@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from shapes import array, cube_grid, ellipsoid, gland_like, overlap, points_mm, turned
-from tiny_networks import Shift, Undefined, install
+from tiny_networks import Shift, Turn, Undefined, install
 
 from MRTRUSRegistrationLib.confidence import (
     ConfidenceMap,
@@ -87,6 +87,19 @@ def run(installed: InstalledModel, *, reporter: Reporter | None = None, **settin
 
 
 # --- the map -------------------------------------------------------------------------------------------
+
+
+def test_repeats_start_from_what_the_network_was_given(tmp_path: Path) -> None:
+    """A network that found the rigid part itself would else be given a pair that it has turned already."""
+    network = model(Turn((0.2, -0.1, 0.1)), tmp_path)
+    arguments = MR, IMAGE, MR_GLAND, GLAND
+    split = deform_with_network(*arguments, RIGID, network, split_rigid=True)
+    assert split.alignment is not None
+    settings = ConfidenceSettings(perturbations=2, **STILL)  # type: ignore[arg-type]
+    found = confidence_map(*arguments, split.alignment.transform, network, reference=split, settings=settings)
+    assert found.mean_mm == 0
+    assert found.offset_p95_mm == pytest.approx(0, abs=0.2)
+    assert split.alignment.rotation_deg > 10
 
 
 def test_without_any_change_there_is_no_spread(tmp_path: Path) -> None:

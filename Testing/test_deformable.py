@@ -104,7 +104,7 @@ def test_the_rigid_part_of_a_field_may_become_the_alignment(tmp_path: Path) -> N
     maps = compose(rigid, whole.transform), compose(split.alignment.transform, split.transform)
     before, after = (transform_points_mm(each, points) for each in maps)
     np.testing.assert_allclose(after, before, atol=0.1)
-    assert split.alignment.method == "network"
+    assert (whole.start, split.start, split.alignment.method) == (None, rigid, "network")
     assert split.alignment.rotation_deg == pytest.approx(turn.angle_deg, abs=0.2)
     left = transform_points_mm(split.transform, points) - points
     assert np.linalg.norm(transform_points_mm(whole.transform, points) - points, axis=1).max() > 3

@@ -95,12 +95,13 @@ def confidence_map(
     """The spread of x ↦ rigid(x + u(x)) over repeats of a network's registration with changed input.
 
     At each point it is the root of the summed variances (n − 1) of the three MR coordinates over the repeats.
-    Arguments are those of `deformable.deform_with_network`, whose result is `reference`; each repeat takes
-    as long as that. The same seed gives the same map, and more perturbations begin with the same ones.
+    Arguments are those of `deformable.deform_with_network`, whose result is `reference`; where that network
+    found `rigid` itself, every repeat starts from what it was given. Each repeat takes as long as that. The same seed gives the same map, and more perturbations begin with the same ones.
     Raises `RegistrationError` where fewer than two repeats have a result, `Cancelled` between repeats.
     """
     settings = settings or ConfidenceSettings()
-    case, grid = _Case(mr, trus, mr_gland, trus_gland, rigid), _sampling_grid(trus_gland)
+    start = rigid if reference.start is None else reference.start
+    case, grid = _Case(mr, trus, mr_gland, trus_gland, start), _sampling_grid(trus_gland)
     outer = reporter or Reporter()
     inner = _RepeatReporter(outer, settings.perturbations)
     options = {"axes": axes, "device": device, "reporter": inner}

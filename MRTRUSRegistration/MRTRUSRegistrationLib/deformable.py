@@ -7,6 +7,7 @@ to zero at the border of the region it was computed in.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -78,9 +79,10 @@ def deform_with_network(
         raise RegistrationError(f"The model {model.card.name} gave a field with undefined values.")
     reporter.report(_STAGE, 0.7, "Checking the field")
     field_mm = displacement_mm(displacement_vox, regions.grid)
-    alignment = None
+    found: dict[str, Any] = {}
     if split_rigid:
         alignment, field_mm = _without_rigid_part(field_mm, regions, rigid)
+        found = {"alignment": alignment, "start": rigid}
     transform, warnings = finish_field(field_mm, regions.grid, fade_vox=_margin_vox(regions.fixed_gland))
     if regions.clipped:
         warnings += (
@@ -89,7 +91,7 @@ def deform_with_network(
                 "The gland is larger than the region that the model sees; its outer parts move rigidly.",
             ),
         )
-    return Deformation(transform, model.card.name, model.card.name, warnings, alignment)
+    return Deformation(transform, model.card.name, model.card.name, warnings, **found)
 
 
 def _without_rigid_part(

@@ -64,7 +64,7 @@ class Deformation:
     """The deformable part: a displacement field transform in TRUS space, applied before the rigid one.
 
     A TRUS point x corresponds to the MR point `rigid(x + u(x))`. The field's grid ends with a rim of zeros.
-    `alignment` is that rigid transform where the network found it, in place of the one it was given.
+    `alignment` is that rigid transform where the network found it, in place of `start`, which it was given.
     """
 
     transform: sitk.DisplacementFieldTransform
@@ -72,6 +72,7 @@ class Deformation:
     model: str | None = None
     warnings: tuple[QualityWarning, ...] = ()
     alignment: RigidAlignment | None = None
+    start: sitk.Transform | None = None
 
 
 @dataclass(frozen=True)
