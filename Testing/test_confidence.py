@@ -96,7 +96,8 @@ def test_repeats_start_from_what_the_network_was_given(tmp_path: Path) -> None:
     split = deform_with_network(*arguments, RIGID, network, split_rigid=True)
     assert split.alignment is not None
     settings = ConfidenceSettings(perturbations=2, **STILL)  # type: ignore[arg-type]
-    found = confidence_map(*arguments, split.alignment.transform, network, reference=split, settings=settings)
+    turned_to = split.alignment.transform
+    found = confidence_map(*arguments, turned_to, network, reference=split, settings=settings)
     assert found.mean_mm == 0
     assert found.offset_p95_mm == pytest.approx(0, abs=0.2)
     assert split.alignment.rotation_deg > 10
