@@ -111,6 +111,15 @@ def test_the_rigid_part_of_a_field_may_become_the_alignment(tmp_path: Path) -> N
     assert np.linalg.norm(left, axis=1).max() < 0.1
 
 
+def test_a_turn_beyond_what_is_known_is_said(tmp_path: Path) -> None:
+    trus, gland = trus_case("PRS")
+    network = model(Turn((0.0, 0.0, 0.4)), tmp_path)
+    found = deform_with_network(trus, trus, gland, gland, IDENTITY, network, split_rigid=True)
+    assert found.alignment is not None
+    assert [warning.code for warning in found.alignment.warnings] == ["rotation_large"]
+    assert "turns the gland by 23°" in found.alignment.warnings[0].message
+
+
 def test_stated_axes_overrule_the_header(tmp_path: Path) -> None:
     """The header says LPS, the axes are P, R, S: the network's left is then against the second index axis."""
     found = deform("LPS", model(Shift((0.0, 0.0, 2.0)), tmp_path), axes="PRS")

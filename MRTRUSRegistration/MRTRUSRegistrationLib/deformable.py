@@ -26,6 +26,8 @@ from .transforms import displacement_mm, edge_fade, field_transform
 
 _LEAST_FADE_VOX = 5
 _LEAST_JACOBIAN = 0.05
+# The simulator draws turns of 6° (one standard deviation) about each axis, 20° at most.
+_LARGEST_ROTATION_DEG = 20.0
 _STORED_SPACING_MM = 1.0
 _STORED_SMOOTHING_MM = 1.0
 _STAGE = "deform"
@@ -106,7 +108,17 @@ def _without_rigid_part(
     matrix, offset = linear_parts(found)
     # For a rotation matrix, row vectors times the matrix are the inverse rotation of column vectors.
     rest = (points + field_mm - offset) @ matrix - points
-    return RigidAlignment(total, "network", rotation_deg(found)), rest
+    return RigidAlignment(total, "network", rotation_deg(found), _turn_warnings(rotation_deg(found))), rest
+
+
+def _turn_warnings(angle_deg: float) -> tuple[QualityWarning, ...]:
+    if angle_deg <= _LARGEST_ROTATION_DEG:
+        return ()
+    message = (
+        f"The model turns the gland by {angle_deg:.0f}°, more than patients and probes are known to; compare "
+        "with the methods rigid and centroid."
+    )
+    return (QualityWarning("rotation_large", message),)
 
 
 def _network_inputs(regions: RegionsOfInterest, card: ModelCard) -> tuple[sitk.Image, ...]:

@@ -189,7 +189,9 @@ def _stages(result: Registration) -> list[_Stage]:
         caption = "The MR moved so that the centres of both glands coincide, without rotation."
         stages.append(_Stage("Centres matched", caption, result.rigid.transform))
     elif result.rigid.method != "initial":
-        caption = f"The MR moved and rotated (by {result.rigid.rotation_deg:.1f}°), its shape unchanged."
+        seen = " as the network sees the gland" if result.rigid.method == "network" else ""
+        turned = f"moved and rotated (by {result.rigid.rotation_deg:.1f}°)"
+        caption = f"The MR {turned}{seen}, its shape unchanged."
         stages.append(_Stage("Rigid", caption, result.rigid.transform))
     if result.deformation:
         caption = "The MR deformed to follow the gland as the probe presses on it."
