@@ -96,8 +96,9 @@ def confidence_map(
 
     At each point it is the root of the summed variances (n − 1) of the three MR coordinates over the repeats.
     Arguments are those of `deformable.deform_with_network`, whose result is `reference`; where that network
-    found `rigid` itself, every repeat starts from what it was given. Each repeat takes as long as that. The same seed gives the same map, and more perturbations begin with the same ones.
-    Raises `RegistrationError` where fewer than two repeats have a result, `Cancelled` between repeats.
+    found `rigid` itself, every repeat starts from what it was given. Each repeat takes as long as that. The
+    same seed gives the same map, and more perturbations begin with the same ones. Raises `RegistrationError`
+    where fewer than two repeats have a result, `Cancelled` between repeats.
     """
     settings = settings or ConfidenceSettings()
     start = rigid if reference.start is None else reference.start
