@@ -104,8 +104,7 @@ class _LoopState:
 
     def __init__(self, task: Task, settings: LoopSettings, folder: Path, identity: str) -> None:
         self.task, self.settings, self.folder, self.identity = task, settings, folder, identity
-        # Channels last: 3-D convolutions in bfloat16 take two thirds of the time on a processor.
-        self.network = task.network.to(settings.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.network = _channels_last(task.network.to(settings.device))
         distributed.copy_from_first(self.network)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
@@ -221,6 +220,14 @@ class _LoopState:
         except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError):
             pass
         raise InputError(f"{path} is not a readable checkpoint; delete it or use another folder.")
+
+
+def _channels_last(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with its 3-D convolutions laid out as bfloat16 wants them: they take a third less time."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network
 
 
 def _save_atomically(content: Mapping[str, Any], path: Path) -> None:

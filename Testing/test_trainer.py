@@ -64,6 +64,17 @@ def interrupted(folder: Path, *, after: int) -> LineTask:
     return task
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_networks_of_either_dimension_are_trained(tmp_path: Path, dimensions: int) -> None:
+    """Only 3-D convolutions know the layout that makes them fast."""
+    kind = torch.nn.Conv2d if dimensions == 2 else torch.nn.Conv3d
+    task = LineTask()
+    first = torch.nn.Unflatten(1, (1,) * (dimensions + 1))
+    task.network = torch.nn.Sequential(first, kind(1, 4, 1), torch.nn.Flatten(), torch.nn.Linear(4, 1))
+    run(tmp_path, task)
+    assert task.losses[-1] < task.losses[0]
+
+
 def test_training_learns(tmp_path: Path) -> None:
     task = run(tmp_path, steps=120)
     assert sum(task.losses[-20:]) < 0.2 * sum(task.losses[:20])
