@@ -185,20 +185,28 @@ def _figure(record: Mapping[str, Any], definition: str) -> dict[str, Any]:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """What a training run learnt from and the commands that drove it, from its run.json."""
+    """What a training run learnt from and the commands that drove it, from its run.json.
+
+    Of a run that began with another run's weights, that one's come first, where its folder is still there.
+    """
     path = folder / "run.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {"commands": list(content["commands"]), "training_data": list(content["training_data"])}
+        own = {key: list(content[key]) for key in ("commands", "training_data")}
+        before = content.get("start_from")
     except FileNotFoundError as error:
         raise InputError(f"{folder} holds no run.json; train there first.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not the record of a training run ({error}); train again.") from error
+    if before is None or not Path(before).is_dir():
+        return own
+    earlier = read_run(Path(before))
+    return {key: list(_together([*earlier[key], *own[key]])) for key in own}
 
 
-def _together(items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Every set of training data once."""
-    return tuple(dict(item) for n, item in enumerate(items) if item not in items[:n])
+def _together(items: Sequence[Any]) -> tuple[Any, ...]:
+    """Every set of training data, or command, once."""
+    return tuple(item for n, item in enumerate(items) if item not in items[:n])
 
 
 def _provenance(records: Sequence[Mapping[str, Any]], commands: Sequence[str], note: str) -> dict[str, Any]:

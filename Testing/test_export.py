@@ -215,6 +215,19 @@ def test_a_run_without_its_record_is_refused(tmp_path: Path, content: str) -> No
 
 
 @pytest.mark.slow
+def test_a_run_that_began_with_another_ones_weights_tells_of_both(tmp_path: Path) -> None:
+    data = [{"name": name} for name in ("simulated", "real")]
+    first = {"commands": ["one"], "training_data": data[:1], "start_from": None}
+    second = {"commands": ["two"], "training_data": data, "start_from": str(tmp_path / "first")}
+    for name, content in (("first", first), ("second", second)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    assert read_run(tmp_path / "second") == {"commands": ["one", "two"], "training_data": data}
+    # The command still names a folder that is no longer there.
+    (tmp_path / "first").rename(tmp_path / "moved")
+    assert read_run(tmp_path / "second")["commands"] == ["two"]
+
+
 def test_only_trus_has_a_volume_to_agree_on(segmenter: tuple[torch.nn.Module, InstalledModel]) -> None:
     assert segmenter[1].card.settings == {"threshold": 0.5}
     agreeing = replace(SEGMENTATION, volume_agreement=VolumeAgreement(1.1, 0.2, 0.9))
