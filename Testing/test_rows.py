@@ -139,7 +139,7 @@ def test_classical_rows_are_methods_of_the_pipeline() -> None:
 def test_what_the_card_says_of_a_rows_inputs() -> None:
     said = {name: region_settings(find_row(name).method) for name in ("cmsa", "ours-2")}  # type: ignore[arg-type]
     sharper = {"detail": 0.055, "model": "cmsa-sharp"}
-    cmsa = {"intensity_floor": 0.5, "context": 1.0, "sharper": sharper}
+    cmsa = {"intensity_floor": 0.5, "sharper": sharper}
     assert said == {"cmsa": cmsa, "ours-2": {"intensity_floor": 0.0}}
     sharp = {"intensity_floor": 0.5, "context": 1.0, "alignment": "centroid", "rigid_part": True}
     assert region_settings(find_row("cmsa-sharp").method) == sharp  # type: ignore[arg-type]
