@@ -141,8 +141,8 @@ def test_what_the_card_says_of_a_rows_inputs() -> None:
     sharper = {"detail": 0.055, "model": "cmsa-sharp"}
     cmsa = {"intensity_floor": 0.5, "sharper": sharper}
     assert said == {"cmsa": cmsa, "ours-2": {"intensity_floor": 0.0}}
-    sharp = {"intensity_floor": 0.5, "context": 1.0, "alignment": "centroid", "rigid_part": True}
-    assert region_settings(find_row("cmsa-sharp").method) == sharp  # type: ignore[arg-type]
+    turned = {"intensity_floor": 0.5, "context": 1.0, "alignment": "centroid", "rigid_part": True}
+    assert region_settings(find_row("cmsa-turned").method) == turned  # type: ignore[arg-type]
     images = {"intensity_floor": 0.0, "context": 1.0}
     assert region_settings(find_row("rern").method) == {**images, "alignment": "initial"}  # type: ignore[arg-type]
     both = region_settings(find_row("segmentation-based").method)  # type: ignore[arg-type]
