@@ -249,12 +249,14 @@ def test_libraries_cannot_write_between_the_events(case_files: CaseFiles, tmp_pa
 def test_one_worker_serves_several_jobs_and_is_replaced_when_killed(case_files: CaseFiles, tmp_path: Path):
     good = _written(_job(case_files, tmp_path / "good"), tmp_path / "good.json")
     bad = _written(_job(case_files, tmp_path / "bad", seed=-1), tmp_path / "bad.json")
+    # Still at work when the signal comes: a short job may have ended by itself before.
+    slow = _written(_slow_job(case_files, tmp_path / "slow"), tmp_path / "slow.json")
     server = JobServer(folder=tmp_path / "server")
     try:
         ends = [_served(server, path)[-1] for path in (bad, good)]
         first = server.pid
         assert [(end.type, end.kind) for end in ends] == [("error", "input"), ("done", "")]
-        server.start(good)
+        server.start(slow)
         assert server.pid == first
         os.kill(first, signal.SIGKILL)
         crash = _follow(server, lambda events: not server.busy)[-1]

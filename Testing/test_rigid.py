@@ -91,7 +91,7 @@ def test_what_is_not_rigid_is_refused(transform: sitk.Transform) -> None:
 
 
 def test_the_nearest_rigid_map_of_moved_points_is_their_motion() -> None:
-    points = (*np.random.default_rng(0).normal(0, 15, (200, 3)), 40.0, -20.0, 7.0)
+    points = np.array([40.0, -20.0, 7.0]) + np.random.default_rng(0).normal(0, 15, (200, 3))
     motion = sitk.Euler3DTransform((1.0, 2.0, 3.0), 0.2, -0.15, 0.3, (4.0, -6.0, 2.0))
     moved = np.array([motion.TransformPoint(point) for point in points.tolist()])
     found = nearest_rigid(points, moved)
