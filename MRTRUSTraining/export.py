@@ -21,7 +21,7 @@ from .networks.cmsa import MirrorAveraged
 from .networks.named import build_registration_network, build_segmenter
 from .networks.vnet import ByDetail, GlandProbability
 from .registration_settings import RegistrationSettings, draft_card
-from .segmentation_training import SegmentationSettings
+from .segmentation_training import SegmentationSettings, network_options
 
 _SEGMENTATION_FIGURE = "gland DSC of one network's cleaned mask on the image's own grid, by source of cases"
 _REGISTRATION_FIGURE = (
@@ -62,17 +62,21 @@ def export_segmentation(
     detail of the volume.
     """
     folders = [folder] if sharp is None else [folder, sharp]
-    networks = [build_segmenter(settings.network, **settings.options) for _ in folders]
+    networks = [build_segmenter(settings.network, **network_options(settings)) for _ in folders]
     records = [load_best(each, network) for each, network in zip(folders, networks, strict=True)]
     runs = [read_run(each) for each in folders]
     exported, mixing = _probability(networks, settings)
     card = ModelCard(
         name=name or f"{settings.network}-{settings.modality.lower()}",
         title=title or _segmenter_title(settings),
-        task="segmentation",
+        task="structures" if settings.structures else "segmentation",
         modality=settings.modality,
         architecture=_architecture(
-            networks[0], exported, settings.options, mirror_averaged=settings.mirror_averaged, **mixing
+            networks[0],
+            exported,
+            network_options(settings),
+            mirror_averaged=settings.mirror_averaged,
+            **mixing,
         ),
         preprocessing=settings.preprocessing,
         grid_vox=settings.window_vox,
@@ -90,7 +94,8 @@ def export_segmentation(
 
 def _segmenter_title(settings: SegmentationSettings) -> str:
     image = "T2-weighted MR" if settings.modality == "MR" else "TRUS"
-    return f"{_TITLES.get(settings.network, settings.network)}, prostate gland in {image}"
+    what = " and ".join(settings.structures).replace("_", " ") or "prostate gland"
+    return f"{_TITLES.get(settings.network, settings.network)}, {what} in {image}"
 
 
 def _probability(
@@ -132,7 +137,8 @@ def export_registration(
         provenance=_provenance([record], run["commands"], note),
     )
     inputs = 4 if settings.inputs == "images+masks" else 2
-    example = tuple(torch.zeros(1, 1, *settings.grid_vox[::-1]) for _ in range(inputs))
+    channels = settings.options.get("channels", 1)
+    example = tuple(torch.zeros(1, channels, *settings.grid_vox[::-1]) for _ in range(inputs))
     return _write(_exported(network, settings).eval(), example, card, output)
 
 
@@ -166,7 +172,9 @@ class MirrorAveragedWithGlands(torch.nn.Module):
 
 
 def decision(settings: SegmentationSettings) -> dict[str, Any]:
-    """How the probability becomes a mask."""
+    """How the probability becomes a mask, or which structures the probabilities are of."""
+    if settings.structures:
+        return {"structures": list(settings.structures)}
     if settings.volume_agreement is None:
         return {"threshold": settings.threshold}
     return {"threshold": settings.threshold, "volume_agreement": asdict(settings.volume_agreement)}

@@ -32,6 +32,15 @@ def dice_cross_entropy_loss(logits: torch.Tensor, target: torch.Tensor) -> torch
     return two_class_dice_loss(logits, target) - (both * log_probability).sum(1).mean()
 
 
+def classes_dice_cross_entropy_loss(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Loss of several exclusive classes: the mean soft Dice loss of those present, plus the mean
+    cross-entropy (nats); `logits` and `classes` (one-hot) are (B, C, K, J, I)."""
+    log_probability = functional.log_softmax(logits.float(), dim=1)
+    present = classes.sum((0, 2, 3, 4)) > 0
+    dice = soft_dice(log_probability.exp(), classes)[present]
+    return 1 - dice.mean() - (classes * log_probability).sum(1).mean()
+
+
 def gaussian_smooth(volumes: torch.Tensor, sigma_vox: float) -> torch.Tensor:
     """Smooth (B, C, K, J, I) with a separable Gaussian cut at three standard deviations; zero outside.
 

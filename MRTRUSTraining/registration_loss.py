@@ -44,7 +44,7 @@ def region_matching_loss(
     weights say so, over the whole volume.
     """
     chosen = list(range(sample.fixed_labels.shape[1])) if structures is None else list(structures)
-    moving = torch.cat([sample.moving_image, sample.moving_labels[:, chosen]], dim=1)
+    moving = torch.cat([sample.moving_image[:, :1], sample.moving_labels[:, chosen]], dim=1)
     warped = warp(moving, displacement_vox)
     parts = {"dice": _dice(warped[:, 1:], sample, chosen, weights, progress=progress)}
     total = parts["dice"]
@@ -94,9 +94,9 @@ def _mutual_information(
     """Of the warped image with the fixed one."""
     gland = sample.fixed_labels[:, :1]
     if weights.mi_domain == "gland":
-        return roi_mutual_information(image, sample.fixed_image, gland)
+        return roi_mutual_information(image, sample.fixed_image[:, :1], gland)
     moving_gland = warp(sample.moving_labels[:, :1], displacement_vox)
-    return whole_volume_mutual_information(image, sample.fixed_image, moving_gland, gland)
+    return whole_volume_mutual_information(image, sample.fixed_image[:, :1], moving_gland, gland)
 
 
 def dense_error_mm(sample: RegistrationSample, displacement_vox: torch.Tensor) -> torch.Tensor:

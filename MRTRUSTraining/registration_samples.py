@@ -14,6 +14,7 @@ import torch
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample
 from MRTRUSRegistrationLib.regions import region_grid, scaled_image
 from MRTRUSRegistrationLib.rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial
+from MRTRUSRegistrationLib.structures import structure_models_named, structure_probabilities
 from MRTRUSRegistrationLib.transforms import displacement_vox
 
 from .data.augmentation import (
@@ -33,7 +34,8 @@ from .registration_settings import Alignment, RegistrationSettings, draft_card
 class RegistrationSample:
     """One pair on the network's grid after the alignment; tensors are (1, C, K, J, I).
 
-    Images are in 0…1 over the whole volume, unmasked; labels hold the gland first, then landmarks. Where the
+    Images are in 0…1 over the whole volume, unmasked, and after them come the probabilities of the structures
+    that the network is given; labels hold the gland first, then landmarks. Where the
     true map is known, the labels are the gland alone, and two fields (1, 3, K, J, I) in voxels say where the
     fixed voxels lie: `truth_vox` in the unchanged moving volume, `change_vox` where augmentation took the
     moving voxels from.
@@ -66,17 +68,27 @@ def prepare_sample(case: LoadedCase, settings: RegistrationSettings) -> Registra
     grid, _ = region_grid(case.trus_gland, card)
     moving = scaled_image(case.mr, grid, alignment, card)
     fixed = scaled_image(case.trus, grid, None, card)
+    seen = _seen_structures(case, settings)
     structures = len(case.mr_labels) if case.truth is None else 1
     return RegistrationSample(
         case.name,
         case.patient,
-        _tensor([moving]),
-        _tensor([fixed]),
+        _tensor([moving, *(resample(each, grid, alignment) for each in seen["MR"])]),
+        _tensor([fixed, *(resample(each, grid, None) for each in seen["TRUS"])]),
         _tensor([_on_grid(label, grid, alignment) for label in case.mr_labels[:structures]]),
         _tensor([_on_grid(label, grid, None) for label in case.trus_labels[:structures]]),
         settings.preprocessing.spacing_mm[0],
         None if case.truth is None else _true_displacement_vox(case.truth, alignment, grid),
     )
+
+
+def _seen_structures(case: LoadedCase, settings: RegistrationSettings) -> dict[str, tuple[sitk.Image, ...]]:
+    """The probabilities that the network is given beside each image; none where no models are named."""
+    if not settings.structures:
+        return {"MR": (), "TRUS": ()}
+    images = {"MR": case.mr, "TRUS": case.trus}
+    models = structure_models_named(settings.structures)
+    return {modality: structure_probabilities(images[modality], models[modality]) for modality in images}
 
 
 def aligned(case: LoadedCase, alignment: Alignment) -> sitk.Transform:
@@ -108,7 +120,9 @@ def _prepared(case: Case, settings: RegistrationSettings, cache: Path | None) ->
     if cache is None:
         return prepare_sample(load_case(case), settings)
     how = RigidSettings() if settings.alignment == "rigid" else settings.alignment
-    said = [code for code in (case.mr_orientation, case.trus_orientation) if code is not None]
+    models = structure_models_named(settings.structures) if settings.structures else {}
+    said = [model.card.sha256 for model in models.values()]
+    said += [code for code in (case.mr_orientation, case.trus_orientation) if code is not None]
     content = cached(
         cache,
         (case.name, settings.preprocessing, settings.grid_vox, how, *said),
@@ -145,6 +159,7 @@ def augment(
     simulated = sample.truth_vox is not None
     spread = settings.simulated_misalignment if simulated else settings.misalignment
     misalignment = _random_like(sample.fixed_image, rng, spread)
+    channels = sample.moving_image.shape[1]
     moving = torch.cat([sample.moving_image, sample.moving_labels], dim=1)
     fixed = torch.cat([sample.fixed_image, sample.fixed_labels], dim=1)
     change = shared + warp(misalignment, shared)
@@ -156,10 +171,10 @@ def augment(
         change, truth = flip_displacement(change), None if truth is None else flip_displacement(truth)
     return replace(
         sample,
-        moving_image=_random_contrast(moving[:, :1], rng, settings),
-        fixed_image=_random_contrast(fixed[:, :1], rng, settings),
-        moving_labels=moving[:, 1:],
-        fixed_labels=fixed[:, 1:],
+        moving_image=_random_contrast(moving[:, :channels], rng, settings),
+        fixed_image=_random_contrast(fixed[:, :channels], rng, settings),
+        moving_labels=moving[:, channels:],
+        fixed_labels=fixed[:, channels:],
         truth_vox=truth,
         change_vox=change,
     )
@@ -186,8 +201,9 @@ def _random_like(volume: torch.Tensor, rng: np.random.Generator, spread: Spatial
 def _random_contrast(
     image: torch.Tensor, rng: np.random.Generator, settings: RegistrationSettings
 ) -> torch.Tensor:
-    """Drawn by numpy, so on the processor; the image goes back to its device."""
-    return random_intensity(image.cpu(), rng, settings.intensity).to(image.device)
+    """Of the image alone; drawn by numpy, so on the processor, and taken back to its device."""
+    changed = random_intensity(image[:, :1].cpu(), rng, settings.intensity).to(image.device)
+    return torch.cat([changed, image[:, 1:]], dim=1)
 
 
 def misdraw(gland: torch.Tensor, rng: np.random.Generator, error: SpatialRange) -> torch.Tensor:
@@ -207,7 +223,8 @@ def aligned_by_masks(
     shift = apart.view(1, 3, 1, 1, 1).expand(-1, -1, *fixed_gland.shape[2:])
     moved = warp(torch.cat([sample.moving_image, sample.moving_labels, moving_gland], dim=1), shift)
     change = shift if sample.change_vox is None else shift + warp(sample.change_vox, shift)
-    shifted = replace(sample, moving_image=moved[:, :1], moving_labels=moved[:, 1:-1], change_vox=change)
+    n = sample.moving_image.shape[1]
+    shifted = replace(sample, moving_image=moved[:, :n], moving_labels=moved[:, n:-1], change_vox=change)
     return shifted, moved[:, -1:]
 
 

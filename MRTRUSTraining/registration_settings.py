@@ -62,6 +62,9 @@ class RegistrationSettings:
     also turned, about each axis by `simulated_turn_deg` (standard deviations when training begins and ends):
     how a gland lies in the TRUS is what outlines do not tell, and large turns teach to see it.
 
+    `structures` names the models whose probabilities the network is given beside the images, see
+    `structures.structure_models`.
+
     `sharper` and `rigid_part` are for the card, see `models.model_for_detail` and
     `deformable.deform_with_network`.
     """
@@ -94,6 +97,7 @@ class RegistrationSettings:
     gland_scaling: float = 0.0
     validation_draws: int = 2
     intensity: IntensityRange = IntensityRange(probability=0.3, noise=0.02)
+    structures: Mapping[str, str] = field(default_factory=dict)
     sharper: Sharper | None = None
     rigid_part: bool = False
     kind: Literal["registration"] = "registration"
@@ -118,6 +122,8 @@ def region_settings(settings: RegistrationSettings) -> dict[str, Any]:
         content["inputs"] = settings.inputs
     if settings.rigid_part:
         content["rigid_part"] = True
+    if settings.structures:
+        content["structures"] = dict(settings.structures)
     if settings.sharper is not None:
         content["sharper"] = asdict(settings.sharper)
     return content

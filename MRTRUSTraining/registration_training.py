@@ -18,7 +18,7 @@ from .registration_samples import RegistrationSample, aligned_by_masks, augment,
 from .registration_settings import RegistrationSettings
 from .trainer import Forward
 
-# Moving and fixed volume as the network sees them, and both glands where it wants them: (1, 1, K, J, I) each.
+# Moving and fixed volume as the network sees them, (1, C, K, J, I) each, and both glands where it wants them.
 NetworkInputs: TypeAlias = "tuple[torch.Tensor, ...]"
 
 
@@ -76,12 +76,16 @@ class RegistrationTask:
         if self.settings.alignment != "initial":
             sample, moving_gland = aligned_by_masks(sample, moving_gland, fixed_gland)
         shown: NetworkInputs = (
-            show_gland(sample.moving_image, moving_gland, **self.settings.shown),
-            show_gland(sample.fixed_image, fixed_gland, **self.settings.shown),
+            self._region(sample.moving_image, moving_gland),
+            self._region(sample.fixed_image, fixed_gland),
         )
         if self.settings.inputs == "images+masks":
             shown += tuple(gland * rng.uniform(1 - scaling, 1) for gland in (moving_gland, fixed_gland))
         return sample, shown
+
+    def _region(self, image: torch.Tensor, gland: torch.Tensor) -> torch.Tensor:
+        """The image with its gland shown, and the probabilities after it as they are."""
+        return torch.cat([show_gland(image[:, :1], gland, **self.settings.shown), image[:, 1:]], dim=1)
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """Misdrawn masks, the same every time: landmark or true error decides, overlap is reported."""

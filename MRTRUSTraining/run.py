@@ -15,6 +15,7 @@ import torch
 
 from MRTRUSRegistrationLib import __version__
 from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.models import InstalledModel, load_network, read_card
 from MRTRUSRegistrationLib.outputs import write_text_atomically
 
 from . import distributed
@@ -37,7 +38,8 @@ _RECORD = "run.json"
 
 @dataclass(frozen=True)
 class Run:
-    """A row, what it learns from, and where; `cache` keeps prepared pairs, `start_from` is another run."""
+    """A row, what it learns from, and where; `cache` keeps prepared pairs, `start_from` is another
+    run's folder or a model's card."""
 
     row: Row
     sources: Sources
@@ -61,7 +63,7 @@ def carry_out(run: Run, *, device: str = "cpu", watchers: Sequence[Watcher] | No
     if distributed.is_first():
         write_record(run)
     if run.start_from is not None:
-        load_best(run.start_from, task.network)
+        begin_with(run.start_from, task.network)
     if watchers is None and distributed.is_first():
         watchers = _watchers(run)
     try:
@@ -72,6 +74,29 @@ def carry_out(run: Run, *, device: str = "cpu", watchers: Sequence[Watcher] | No
             window.close()
         for watcher in watchers or ():
             watcher.close()
+
+
+def begin_with(weights: Path, network: torch.nn.Module) -> None:
+    """Take over the best weights of a run's folder, or those of an exported model, whose card is named.
+
+    Of an exported model what has another shape is left as it is, so that a segmenter of the gland can go on
+    to tell its parts apart. Of two networks in one file, blurred and sharp, the sharp one's are taken.
+    `InputError` where nothing fits.
+    """
+    if weights.suffix != ".json":
+        load_best(weights, network)
+        return
+    state = load_network(InstalledModel(read_card(weights), weights), "cpu").state_dict()
+    own = network.state_dict()
+    fitting = {
+        key: value
+        for key in own
+        for name, value in state.items()
+        if name.endswith(f".{key}") and value.shape == own[key].shape
+    }
+    if not fitting:
+        raise InputError(f"The weights of {weights} fit nothing of this row's network; name another model.")
+    network.load_state_dict(own | fitting)
 
 
 def loop_settings(row: Row, device: str) -> LoopSettings:
@@ -192,6 +217,7 @@ _PRESUMED = [
     "inputs",
     "intensity_floor",
     "context",
+    "structures",
 ]
 
 

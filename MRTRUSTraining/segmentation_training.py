@@ -1,4 +1,5 @@
-"""Training of the gland segmenters (paper A, section 2.1; schedule and loss of the official code)."""
+"""Training of the segmenters of the gland (paper A, section 2.1; schedule and loss of the official code), and
+of the structures inside it."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
 
+from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
 from MRTRUSRegistrationLib.measures import dsc
 from MRTRUSRegistrationLib.models import Preprocessing, prepare_image
-from MRTRUSRegistrationLib.segmentation import clean_mask, gland_probability
+from MRTRUSRegistrationLib.segmentation import class_probabilities, clean_mask
 
 from .data.augmentation import (
     IntensityRange,
@@ -27,7 +29,13 @@ from .data.augmentation import (
 from .data.cache import cached
 from .data.cases import Case, LoadedCase, load_case
 from .data.fresh import Source, samples_at
-from .losses import dice_cross_entropy_loss, two_class_dice_loss
+from .losses import (
+    classes_dice_cross_entropy_loss,
+    collapsed_classes,
+    dice_cross_entropy_loss,
+    gaussian_smooth,
+    two_class_dice_loss,
+)
 from .networks.named import build_segmenter
 from .networks.vnet import GlandProbability
 from .networks.warp import warp
@@ -50,7 +58,9 @@ class VolumeAgreement:
 class SegmentationSettings:
     """What a segmenter is: its network, its input and the window it is trained on (i, j, k).
 
-    `network` and `options` are those of `networks.named`.
+    `network` and `options` are those of `networks.named`. `structures` are what the network is to tell apart
+    inside the gland, each with its label channel; where they overlap the later one counts. Without any it
+    segments the gland alone.
     """
 
     modality: Modality
@@ -63,6 +73,9 @@ class SegmentationSettings:
     window_vox: tuple[int, int, int] = (112, 112, 96)
     mirror_averaged: bool = True
     loss: SegmentationLoss = "dice"
+    structures: Mapping[str, int] = field(default_factory=dict)
+    # Standard deviation of what is added to a training image's intensity inside each structure.
+    structure_contrast: float = 0.0
     threshold: float = 0.5
     volume_agreement: VolumeAgreement | None = None
     # Between the blurred public volumes (detail 0.02 to 0.03) and simulated sharp ones (0.08 to 0.16).
@@ -76,20 +89,46 @@ class SegmentationSettings:
 
 @dataclass(frozen=True)
 class SegmentationSample:
-    """One prepared volume: network input and gland, both on the card's grid, and the original."""
+    """One prepared volume: network input and label map, both on the card's grid, and the original label map.
+
+    In a label map (uint8) 0 is background, 1 the gland, 2 and on its structures.
+    """
 
     name: str
     source: str
     prepared: sitk.Image
-    gland: sitk.Image
+    labels: sitk.Image
     reference: sitk.Image
 
 
 def prepare_sample(case: LoadedCase, settings: SegmentationSettings) -> SegmentationSample:
-    image, gland = (case.mr, case.mr_gland) if settings.modality == "MR" else (case.trus, case.trus_gland)
+    image, labels = (case.mr, case.mr_labels) if settings.modality == "MR" else (case.trus, case.trus_labels)
+    wanted = [labels[_place(case, name, channel)] for name, channel in settings.structures.items()]
+    masks = [labels[0], *wanted]
     prepared = prepare_image(image, settings.preprocessing)
     source = "real" if case.truth is None else "simulated"
-    return SegmentationSample(case.name, source, prepared, resample_mask(gland, Grid.of(prepared)), gland)
+    coarse = [resample_mask(mask, Grid.of(prepared)) for mask in masks]
+    return SegmentationSample(case.name, source, prepared, _label_map(coarse), _label_map(masks))
+
+
+def _place(case: LoadedCase, structure: str, channel: int) -> int:
+    """Where the structure is among the case's labels: by its name, else by its channel in the files."""
+    for name in (structure, f"landmark {channel}"):
+        if name in case.label_names:
+            return case.label_names.index(name)
+    raise InputError(
+        f"Case {case.name} has no label of {structure} (channel {channel}) in both modalities; leave the "
+        "case out or use a row without it."
+    )
+
+
+def _label_map(masks: Sequence[sitk.Image]) -> sitk.Image:
+    """1 inside the first mask, 2 inside the second and so on; the later one counts."""
+    arrays = [sitk.GetArrayViewFromImage(mask) > 0 for mask in masks]
+    found = np.zeros(arrays[0].shape, np.uint8)
+    for value, array in enumerate(arrays, start=1):
+        found[array] = value
+    return Grid.of(masks[0]).image(found)
 
 
 def prepare_samples(
@@ -106,7 +145,15 @@ def _prepared(case: Case, settings: SegmentationSettings, cache: Path | None) ->
     files = [case.mr_path, case.mr_labels_path] if mr else [case.trus_path, case.trus_labels_path]
     content = cached(
         cache,
-        ("segmentation", case.name, case.layout, settings.modality, settings.preprocessing, case.truth_path),
+        (
+            "segmentation",
+            case.name,
+            case.layout,
+            settings.modality,
+            settings.preprocessing,
+            case.truth_path,
+            *settings.structures.items(),
+        ),
         files,
         lambda: _as_content(prepare_sample(load_case(case), settings)),
     )
@@ -141,7 +188,7 @@ class SegmentationTask:
         validation: Sequence[SegmentationSample],
     ) -> None:
         self.settings = settings
-        self.network: torch.nn.Module = build_segmenter(settings.network, **settings.options)
+        self.network: torch.nn.Module = build_segmenter(settings.network, **network_options(settings))
         self.step = 0
         self.progress = 0.0
         self._validation = validation
@@ -151,9 +198,12 @@ class SegmentationTask:
         self, forward: Forward, rngs: Sequence[np.random.Generator]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         pairs = [self._draw(rng) for rng in rngs]
-        images, glands = (torch.cat(each) for each in zip(*pairs, strict=True))
+        images, classes = (torch.cat(each) for each in zip(*pairs, strict=True))
         logits = forward(images)
-        glands = glands.to(logits.device)
+        classes = classes.to(logits.device)
+        if self.settings.structures:
+            return classes_dice_cross_entropy_loss(logits, classes), {}
+        glands = classes[:, 1:]
         if self.settings.loss == "dice":
             return two_class_dice_loss(logits, glands), {}
         loss = dice_cross_entropy_loss(logits, glands)
@@ -164,33 +214,67 @@ class SegmentationTask:
         first = len(self._sources) == 1 or rng.random() < self.settings.first_share
         source = self._sources[0 if first else int(rng.integers(1, len(self._sources)))]
         samples = samples_at(source, self.step)
-        image, gland = _tensors(samples[int(rng.integers(len(samples)))])
+        image, masks = _tensors(samples[int(rng.integers(len(samples)))], len(self.settings.structures))
         size = self.settings.training_vox[::-1]
-        both = random_fit(torch.cat([image, gland], dim=1), size, rng)
+        both = random_fit(torch.cat([image, masks], dim=1), size, rng)
         both = warp(both, random_displacement(rng, self.settings.spatial, size))
         if rng.random() < 0.5:
             both = flip_left_right(both)
-        image, gland = both[:, :1], (both[:, 1:] > 0.5).float()
-        return random_intensity(image, rng, self.settings.intensity), gland
+        image, classes = both[:, :1], collapsed_classes((both[:, 1:] > 0.5).float())
+        image = self._with_other_contrast(image, classes, rng)
+        return random_intensity(image, rng, self.settings.intensity), classes
+
+    def _with_other_contrast(
+        self, image: torch.Tensor, classes: torch.Tensor, rng: np.random.Generator
+    ) -> torch.Tensor:
+        """The image with another intensity inside each structure, as if its tissue were another.
+
+        A TRUS image is log-compressed: a sum there is a gain of the echo.
+        """
+        if self.settings.structure_contrast == 0:
+            return image
+        # Edges as wide as the image's own.
+        inside = gaussian_smooth(classes[:, 2:], 0.5)
+        shifts = rng.normal(0, self.settings.structure_contrast, inside.shape[1])
+        offset = (torch.from_numpy(shifts).float().view(1, -1, 1, 1, 1) * inside).sum(1, keepdim=True)
+        return (image + offset).clamp(0, 1)
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """Mean DSC of the cleaned mask on the image's own grid, as the pipeline makes it.
+        """Mean DSC of the cleaned mask, or of the structures, on the image's own grid.
 
         Every source of cases counts alike in the score, however many cases it has.
         """
         figures = {}
         for source in sorted({sample.source for sample in self._validation}):
             samples = [sample for sample in self._validation if sample.source == source]
-            figures[f"dsc_{source}"] = float(np.mean([self._validation_dsc(network, s) for s in samples]))
+            overlaps = [self._validation_dsc(network, sample) for sample in samples]
+            for name in overlaps[0]:
+                figures[f"{name}_{source}"] = float(np.mean([overlap[name] for overlap in overlaps]))
         return {"score": float(np.mean(list(figures.values()))), **figures}
 
-    def _validation_dsc(self, network: torch.nn.Module, sample: SegmentationSample) -> float:
-        probability = gland_probability(sample.prepared, GlandProbability(network), self.settings.window_vox)
-        mask = clean_mask(resample(probability, Grid.of(sample.reference)), threshold=self.settings.threshold)
-        return dsc(mask, sample.reference)
+    def _validation_dsc(self, network: torch.nn.Module, sample: SegmentationSample) -> dict[str, float]:
+        classes = class_probabilities(sample.prepared, GlandProbability(network), self.settings.window_vox)
+        grid = Grid.of(sample.reference)
+        found = [resample(probability, grid) for probability in classes]
+        if not self.settings.structures:
+            return {"dsc": dsc(clean_mask(found[0], threshold=self.settings.threshold), sample.reference)}
+        seen = np.stack([sitk.GetArrayFromImage(probability) for probability in found])
+        likeliest = np.concatenate([1 - seen.sum(axis=0, keepdims=True), seen]).argmax(axis=0)
+        return {
+            f"dsc_{name}": dsc(grid.image((likeliest == value).astype(np.uint8)), sample.reference == value)
+            for value, name in enumerate(self.settings.structures, start=2)
+        }
 
 
-def _tensors(sample: SegmentationSample) -> tuple[torch.Tensor, torch.Tensor]:
+def network_options(settings: SegmentationSettings) -> dict[str, Any]:
+    """The options that the segmenter is built with: the row's, and as many classes as it has structures."""
+    extra = {"classes": 2 + len(settings.structures)} if settings.structures else {}
+    return {**settings.options, **extra}
+
+
+def _tensors(sample: SegmentationSample, structures: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The image, and the masks of the gland and its structures, (1, 1 + structures, K, J, I)."""
     image = torch.from_numpy(sitk.GetArrayFromImage(sample.prepared))[None, None]
-    gland = torch.from_numpy(sitk.GetArrayFromImage(sample.gland).astype(np.float32))[None, None]
-    return image, gland
+    labels = torch.from_numpy(sitk.GetArrayFromImage(sample.labels))[None]
+    masks = [labels >= 1, *(labels == value for value in range(2, 2 + structures))]
+    return image, torch.stack(masks, dim=1).float()

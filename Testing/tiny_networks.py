@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from MRTRUSRegistrationLib.models import InstalledModel, ModelCard, Preprocessing, file_sha256
+from MRTRUSRegistrationLib.models import InstalledModel, ModelCard, Preprocessing, Task, file_sha256
 
 
 class Brightness(torch.nn.Module):
@@ -88,6 +88,7 @@ def install(
     preprocessing: Preprocessing,
     settings: dict[str, Any] | None = None,
     name: str = "tiny",
+    task: Task | None = None,
 ) -> InstalledModel:
     """Write the network and its card into a folder, as an export does."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ def install(
     card = ModelCard(
         name=name,
         title="A network for tests",
-        task="registration" if modality == "MR-TRUS" else "segmentation",
+        task=task or ("registration" if modality == "MR-TRUS" else "segmentation"),
         modality=modality,
         architecture={"name": type(network).__name__},
         preprocessing=preprocessing,

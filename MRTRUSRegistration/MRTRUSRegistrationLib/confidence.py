@@ -89,6 +89,7 @@ def confidence_map(
     reference: Deformation,
     settings: ConfidenceSettings | None = None,
     axes: str = "",
+    mr_axes: str = "",
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> ConfidenceMap:
@@ -105,7 +106,7 @@ def confidence_map(
     case, grid = _Case(mr, trus, mr_gland, trus_gland, start), _sampling_grid(trus_gland)
     outer = reporter or Reporter()
     inner = _RepeatReporter(outer, settings.perturbations)
-    options = {"axes": axes, "device": device, "reporter": inner}
+    options = {"axes": axes, "mr_axes": mr_axes, "device": device, "reporter": inner}
     samples = _Moments()
     for changed in inner.counted(_repeats(case, model, settings)):
         # A repeat without a result is counted, not hidden.

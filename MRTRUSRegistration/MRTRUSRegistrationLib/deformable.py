@@ -22,6 +22,7 @@ from .progress import Reporter
 from .regions import RegionsOfInterest, regions_of_interest
 from .results import Deformation, QualityWarning, RigidAlignment
 from .rigid import as_rigid, linear_parts, nearest_rigid, rotation_deg
+from .structures import structure_models, structure_probabilities
 from .transforms import displacement_mm, edge_fade, field_transform
 
 _LEAST_FADE_VOX = 5
@@ -54,13 +55,15 @@ def deform_with_network(
     model: InstalledModel,
     *,
     axes: str = "",
+    mr_axes: str = "",
     device: str = "cpu",
     split_rigid: bool = False,
     reporter: Reporter | None = None,
 ) -> Deformation:
     """Run a registration network on the regions of interest.
 
-    `rigid` maps TRUS points to MR points; `axes` says how the TRUS axes lie where the header does not. With
+    `rigid` maps TRUS points to MR points; `axes` says how the TRUS axes lie where the header does not,
+    `mr_axes` those of the MR. A card that names `structures` has them found in both images first. With
     `split_rigid` the rigid part of the field within the gland goes into the result's `alignment`, and the
     field keeps the rest: a turn of the whole gland need not fade out next to it.
     """
@@ -69,11 +72,17 @@ def deform_with_network(
     reporter = reporter or Reporter()
     reporter.report(_STAGE, 0.0, "Loading the model")
     network = load_network(model, device)
-    regions = regions_of_interest(mr, trus, mr_gland, trus_gland, rigid, model.card, axes=axes)
+    structures: dict[str, Any] = {}
+    for modality, each in structure_models(model).items():
+        image, lie = (mr, mr_axes) if modality == "MR" else (trus, axes)
+        found = structure_probabilities(image, each, axes=lie, device=device)
+        structures[f"{modality.lower()}_structures"] = found
+    glands = mr_gland, trus_gland
+    regions = regions_of_interest(mr, trus, *glands, rigid, model.card, axes=axes, **structures)
     reporter.report(_STAGE, 0.3, "Computing the deformation")
     inputs = (
-        torch.from_numpy(sitk.GetArrayFromImage(image))[None, None].to(device)
-        for image in _network_inputs(regions, model.card)
+        torch.from_numpy(np.stack([sitk.GetArrayFromImage(image) for image in images]))[None].to(device)
+        for images in _network_inputs(regions, model.card)
     )
     with torch.inference_mode():
         displacement_vox = network(*inputs)[0].cpu().numpy()
@@ -81,10 +90,10 @@ def deform_with_network(
         raise RegistrationError(f"The model {model.card.name} gave a field with undefined values.")
     reporter.report(_STAGE, 0.7, "Checking the field")
     field_mm = displacement_mm(displacement_vox, regions.grid)
-    found: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
     if split_rigid:
         alignment, field_mm = _without_rigid_part(field_mm, regions, rigid)
-        found = {"alignment": alignment, "start": rigid}
+        extra = {"alignment": alignment, "start": rigid}
     transform, warnings = finish_field(field_mm, regions.grid, fade_vox=_margin_vox(regions.fixed_gland))
     if regions.clipped:
         warnings += (
@@ -93,7 +102,7 @@ def deform_with_network(
                 "The gland is larger than the region that the model sees; its outer parts move rigidly.",
             ),
         )
-    return Deformation(transform, model.card.name, model.card.name, warnings, **found)
+    return Deformation(transform, model.card.name, model.card.name, warnings, **extra)
 
 
 def _without_rigid_part(
@@ -121,12 +130,15 @@ def _turn_warnings(angle_deg: float) -> tuple[QualityWarning, ...]:
     return (QualityWarning("rotation_large", message),)
 
 
-def _network_inputs(regions: RegionsOfInterest, card: ModelCard) -> tuple[sitk.Image, ...]:
-    """What the card's `inputs` says: the two regions (the default), or the two glands after them."""
+def _network_inputs(regions: RegionsOfInterest, card: ModelCard) -> tuple[tuple[sitk.Image, ...], ...]:
+    """The channels of each input, as the card's `inputs` says: the two regions (the default) with their
+    structures, or the two glands after them."""
+    moving = (regions.moving, *regions.moving_structures)
+    fixed = (regions.fixed, *regions.fixed_structures)
     if card.settings.get("inputs", "regions") == "regions":
-        return regions.moving, regions.fixed
+        return moving, fixed
     if card.settings["inputs"] == "images+masks":
-        return regions.moving, regions.fixed, regions.moving_gland, regions.fixed_gland
+        return moving, fixed, (regions.moving_gland,), (regions.fixed_gland,)
     raise InputError(
         f"The card of {card.name} asks for the inputs {card.settings['inputs']!r}, which this version does "
         "not know; export the model again."

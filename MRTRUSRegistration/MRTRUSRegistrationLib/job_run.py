@@ -214,6 +214,7 @@ def _confidence(job: Job, result: Registration, reporter: Reporter) -> Confidenc
         reference=deformation,
         settings=ConfidenceSettings(perturbations=job.confidence, seed=job.seed),
         axes=result.trus_gland.axes,
+        mr_axes=result.mr_gland.axes,
         device=resolve_device(job.device),
         reporter=reporter,
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 CARD_FORMAT = 1
-Task = Literal["segmentation", "registration"]
+Task = Literal["segmentation", "registration", "structures"]
 
 
 @dataclass(frozen=True)

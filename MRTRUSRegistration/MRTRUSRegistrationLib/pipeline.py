@@ -40,6 +40,7 @@ from .results import (
 )
 from .rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial, rotation_deg
 from .segmentation import PUBLIC_AXES, agree_on_volume, mask_warnings, segment_gland
+from .structures import structure_models
 from .transforms import compose, inverse_points_mm
 
 RigidStage = Literal["initial", "centroid", "ants"]
@@ -190,8 +191,9 @@ class _Run:
         name, extra = self.settings.method, self.settings.models
         check_method(name, extra)
         model = find_model(task="registration", modality="MR-TRUS", name=name, extra=extra)
-        self.models.append(model_for_detail(model, trus, extra))
-        return self.models[-1]
+        found = model_for_detail(model, trus, extra)
+        self.models += [found, *structure_models(found).values()]
+        return found
 
     def _segmenter(self, modality: str) -> InstalledModel:
         self.models.append(find_model(task="segmentation", modality=modality, extra=self.settings.models))
@@ -267,6 +269,7 @@ class _Run:
                 options: dict[str, Any] = {"settings": self.settings.syn, "seed": self.settings.seed}
                 return deform_with_syn(*masks, alignment.transform, reporter=self.reporter, **options)
             options = {"device": self.device, "reporter": self.reporter, "axes": trus_gland.axes}
+            options["mr_axes"] = mr_gland.axes
             options["split_rigid"] = split_rigid and bool(self.network.card.settings.get("rigid_part", False))
             found = deform_with_network(mr, trus, *masks, alignment.transform, self.network, **options)
             # The model may be another than the one that the method is named after.

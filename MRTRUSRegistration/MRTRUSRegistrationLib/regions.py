@@ -6,6 +6,7 @@ Both images are masked by their gland and sampled on one grid around the TRUS gl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ from .models import ModelCard, rescale_intensity
 class RegionsOfInterest:
     """Moving (MR) and fixed (TRUS) regions and both glands (0…1) on the same grid, float32.
 
-    `clipped` says that the TRUS gland does not fit into the grid.
+    `clipped` says that the TRUS gland does not fit into the grid. The structures are probabilities on the
+    grid, for models that want them.
     """
 
     moving: sitk.Image
@@ -29,6 +31,8 @@ class RegionsOfInterest:
     fixed_gland: sitk.Image
     grid: Grid
     clipped: bool
+    moving_structures: tuple[sitk.Image, ...] = ()
+    fixed_structures: tuple[sitk.Image, ...] = ()
 
 
 def region_grid(trus_gland: sitk.Image, card: ModelCard, axes: str = "") -> tuple[Grid, bool]:
@@ -88,11 +92,25 @@ def regions_of_interest(
     card: ModelCard,
     *,
     axes: str = "",
+    mr_structures: Sequence[sitk.Image] = (),
+    trus_structures: Sequence[sitk.Image] = (),
 ) -> RegionsOfInterest:
-    """Both regions of interest; `rigid` maps TRUS points to MR points, `axes` as in `region_grid`."""
+    """Both regions of interest; `rigid` maps TRUS points to MR points, `axes` as in `region_grid`.
+
+    The structures are probabilities on the grids of their images.
+    """
     grid, clipped = region_grid(trus_gland, card, axes)
     moving_gland = resample(sitk.Cast(mr_gland, sitk.sitkFloat32), grid, rigid)
     fixed_gland = resample(sitk.Cast(trus_gland, sitk.sitkFloat32), grid, None)
     moving = region(mr, moving_gland, grid, rigid, card)
     fixed = region(trus, fixed_gland, grid, None, card)
-    return RegionsOfInterest(moving, fixed, moving_gland, fixed_gland, grid, clipped)
+    return RegionsOfInterest(
+        moving,
+        fixed,
+        moving_gland,
+        fixed_gland,
+        grid,
+        clipped,
+        tuple(resample(each, grid, rigid) for each in mr_structures),
+        tuple(resample(each, grid, None) for each in trus_structures),
+    )

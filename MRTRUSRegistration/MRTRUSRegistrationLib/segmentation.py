@@ -89,12 +89,26 @@ def gland_probability(
     stage: str = "segment",
 ) -> sitk.Image:
     """Probability of gland on the grid of the prepared image, window by window where it is larger."""
+    options = {"device": device, "reporter": reporter, "stage": stage}
+    return class_probabilities(prepared, network, window_vox, **options)[0]  # type: ignore[arg-type]
+
+
+def class_probabilities(
+    prepared: sitk.Image,
+    network: torch.nn.Module,
+    window_vox: tuple[int, int, int],
+    *,
+    device: str = "cpu",
+    reporter: Reporter | None = None,
+    stage: str = "segment",
+) -> list[sitk.Image]:
+    """Probability of each class that the network tells from the background, as `gland_probability`."""
     import torch
 
     volume = sitk.GetArrayFromImage(prepared)
     window = window_vox[::-1]
     padded, offset = _pad(volume, window)
-    total = np.zeros_like(padded)
+    total: np.ndarray | None = None
     weight = np.zeros_like(padded)
     places = list(_windows(padded.shape, window))
     for index, place in enumerate(places):
@@ -102,12 +116,16 @@ def gland_probability(
             reporter.report(stage, index / len(places))
         tensor = torch.from_numpy(np.ascontiguousarray(padded[place]))[None, None].to(device)
         with torch.inference_mode():
-            patch = network(tensor)[0, 0].float().cpu().numpy()
-        importance = _importance(patch.shape)
-        total[place] += patch * importance
+            patch = network(tensor)[0].float().cpu().numpy()
+        importance = _importance(patch.shape[1:])
+        if total is None:
+            total = np.zeros((len(patch), *padded.shape), np.float32)
+        total[(slice(None), *place)] += patch * importance
         weight[place] += importance
     start = tuple(slice(o, o + n) for o, n in zip(offset, volume.shape, strict=True))
-    return Grid.of(prepared).image((total / weight)[start])
+    if total is None:
+        raise ValueError("A volume without voxels has no window.")
+    return [Grid.of(prepared).image((each / weight)[start]) for each in total]
 
 
 def _pad(volume: np.ndarray, window: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from .flow import ConvBlock, FlowNetwork, is_kept
-from .options import one_of
+from .options import at_least, one_of
 
 
 class CrossModalSpatialAttention(nn.Module):
@@ -65,7 +65,8 @@ class CMSANet(FlowNetwork):
 
     `initialisation` is that of `flow.is_kept`. The published network has no norm (`normalisation` "none");
     with "instance", an instance norm after every convolution but the head, it learns to see how a gland is
-    turned, and has 1,120 parameters more.
+    turned, and has 1,120 parameters more. `channels` are those of each region: the image, and what is known
+    of the structures inside it; each beyond the first has 864 parameters.
     """
 
     widths = (16, 32, 32, 32)
@@ -77,12 +78,13 @@ class CMSANet(FlowNetwork):
         integration_steps: int = 7,
         initialisation: str = "default",
         normalisation: str = "none",
+        channels: int = 1,
     ) -> None:
         super().__init__(integration_steps)
         normalised = one_of(("none", "instance"), normalisation=normalisation) == "instance"
         if not isinstance(attention, bool):
             raise ValueError(f"attention must be true or false, not {attention!r}")
-        inputs = (1, *self.widths[:-1])
+        inputs = (at_least(1, channels=channels), *self.widths[:-1])
         self.encoder = nn.ModuleList(
             EncoderLevel(n_in, n, attention, normalised=normalised)
             for n_in, n in zip(inputs, self.widths, strict=True)

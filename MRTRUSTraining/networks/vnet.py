@@ -45,15 +45,15 @@ def _up(in_channels: int, channels: int) -> nn.Sequential:
 
 
 class VNet(nn.Module):
-    """Residual encoder–decoder with additive skips; (B, 1, K, J, I) to two logits (B, 2, K, J, I).
+    """Residual encoder–decoder with additive skips; (B, 1, K, J, I) to logits (B, `classes`, K, J, I).
 
     `widths` are the channels of the four levels and the bottleneck; the paper's official widths have
-    9,443,266 parameters. Every spatial size must be divisible by 16.
+    9,443,266 parameters. Every spatial size must be divisible by 16. The first class is the background.
     """
 
     paper_widths = (16, 32, 64, 128, 256)
 
-    def __init__(self, widths: Sequence[int] = paper_widths, dropout: float = 0.5) -> None:
+    def __init__(self, widths: Sequence[int] = paper_widths, dropout: float = 0.5, classes: int = 2) -> None:
         super().__init__()
         w1, w2, w3, w4, w5 = five_widths(widths)
         self.encode1 = ResidualStage(1, w1, 1)
@@ -70,7 +70,7 @@ class VNet(nn.Module):
         self.decode2 = ResidualStage(w2, w2, 2)
         self.decode1 = ResidualStage(w1, w1, 1)
         self.dropout = nn.Dropout3d(dropout)
-        self.head = nn.Conv3d(w1, 2, 1)
+        self.head = nn.Conv3d(w1, classes, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x1 = self.encode1(image)
@@ -86,7 +86,8 @@ class VNet(nn.Module):
 
 
 class GlandProbability(nn.Module):
-    """What is exported: a segmentation network followed by softmax; returns (B, 1, K, J, I) probabilities.
+    """What is exported: a segmentation network followed by softmax; returns (B, C, K, J, I) probabilities of
+    every class but the background, which for a gland segmenter is one.
 
     With `mirror` the mean over the image and its mirror image along the last axis (left–right in LPS order)
     is returned, for the gland may be either way round.

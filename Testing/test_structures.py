@@ -1,0 +1,307 @@
+"""Structures of the gland: how they are found in an image, and how a registration network is shown them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from cases import CENTRE_MM, mr_image, mr_mask, trus_image, trus_mask
+from row_case import registration_content, segmentation_content
+from shapes import array
+from tiny_networks import install
+
+from MRTRUSRegistrationLib import Settings, register
+from MRTRUSRegistrationLib.deformable import deform_with_network
+from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.geometry import with_orientation
+from MRTRUSRegistrationLib.models import InstalledModel, Preprocessing, find_model, list_models, read_card
+from MRTRUSRegistrationLib.regions import regions_of_interest
+from MRTRUSRegistrationLib.segmentation import PUBLIC_AXES
+from MRTRUSRegistrationLib.structures import structure_models, structure_probabilities
+from MRTRUSTraining.data.fresh import loaded
+from MRTRUSTraining.export import export_registration, export_segmentation
+from MRTRUSTraining.losses import classes_dice_cross_entropy_loss
+from MRTRUSTraining.networks.cmsa import CMSANet
+from MRTRUSTraining.networks.vnet import GlandProbability, VNet
+from MRTRUSTraining.registration_samples import augment, prepare_sample
+from MRTRUSTraining.registration_settings import RegistrationSettings
+from MRTRUSTraining.registration_training import RegistrationTask
+from MRTRUSTraining.row import row_from
+from MRTRUSTraining.run import begin_with
+from MRTRUSTraining.segmentation_training import SegmentationSettings, SegmentationTask
+from MRTRUSTraining.segmentation_training import prepare_sample as prepare_segmentation
+from MRTRUSTraining.simulation.cases import simulate
+from MRTRUSTraining.simulation.sampling import sample_case
+
+NAMES = {"MR": "seen-mr", "TRUS": "seen-trus"}
+IDENTITY = sitk.TranslationTransform(3)
+
+
+class Parts(torch.nn.Module):
+    """Gland where the image is dark, one structure as sure as the image is bright, another half as sure."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([1 - image, image, image / 2], dim=1)
+
+
+class ShiftByStructures(torch.nn.Module):
+    """Moves by the difference of the second structures, in hundredths of a voxel; wants three channels."""
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        image, _first, second = moving.split(1, dim=1)
+        amount = (second.sum() - fixed[:, 2:].sum()) / 100
+        return torch.cat([amount + torch.zeros_like(image), 0 * image, 0 * image], dim=1)
+
+
+def seeing(folder: Path, modality: str, structures: tuple[str, ...] = ("zone", "duct")) -> InstalledModel:
+    return install(
+        Parts(),
+        folder,
+        modality=modality,
+        grid_vox=(64, 64, 64),
+        preprocessing=Preprocessing("LPS", (1.5, 1.5, 1.5)),
+        settings={"structures": list(structures)},
+        name=NAMES[modality],
+        task="structures",
+    )
+
+
+def registrator(folder: Path, **settings: object) -> InstalledModel:
+    return install(
+        ShiftByStructures(),
+        folder,
+        modality="MR-TRUS",
+        grid_vox=(40, 40, 40),
+        preprocessing=Preprocessing("LPS", (2.0, 2.0, 2.0)),
+        settings={"structures": NAMES, "context": 1.0, **settings},
+        name="row",
+    )
+
+
+# --- in the pipeline -------------------------------------------------------------------------------------
+
+
+def test_probabilities_lie_on_the_image(tmp_path: Path) -> None:
+    zone, duct = structure_probabilities(trus_image(), seeing(tmp_path, "TRUS"))
+    assert zone.GetSize() == trus_image().GetSize()
+    bright = array(trus_image()) > np.percentile(array(trus_image()), 90)
+    assert array(zone)[bright].mean() > 2 * array(zone)[~bright].mean()
+    np.testing.assert_allclose(array(duct), array(zone) / 2, atol=1e-6)
+
+
+def test_axes_that_the_header_does_not_state_are_those_that_were_found(tmp_path: Path) -> None:
+    """A volume whose header is wrong: the answer lies on it voxel by voxel, as seen along the true axes."""
+    model = seeing(tmp_path, "TRUS")
+    true = with_orientation(trus_image(), PUBLIC_AXES)
+    found = structure_probabilities(trus_image(), model, axes=PUBLIC_AXES)[0]
+    expected = structure_probabilities(true, model)[0]
+    np.testing.assert_array_equal(array(found), array(expected))
+    assert found.GetDirection() == trus_image().GetDirection()
+
+
+def test_a_network_is_shown_the_structures_of_both_images(tmp_path: Path) -> None:
+    models = [seeing(tmp_path, modality) for modality in NAMES]
+    installed = registrator(tmp_path)
+    mr = trus_image() * 0.5 + 30.0 * sitk.Cast(trus_mask(), sitk.sitkFloat32)
+    seen = [
+        structure_probabilities(image, model) for image, model in zip((mr, trus_image()), models, strict=True)
+    ]
+    regions = regions_of_interest(
+        mr,
+        trus_image(),
+        trus_mask(),
+        trus_mask(),
+        IDENTITY,
+        installed.card,
+        mr_structures=seen[0],
+        trus_structures=seen[1],
+    )
+    difference = array(regions.moving_structures[1]).sum() - array(regions.fixed_structures[1]).sum()
+    assert abs(difference) > 50
+    found = deform_with_network(mr, trus_image(), trus_mask(), trus_mask(), IDENTITY, installed)
+    moved = np.array(found.transform.TransformPoint(CENTRE_MM)) - CENTRE_MM
+    # The first array axis is the last of the grid's.
+    assert moved == pytest.approx(regions.grid.axes[:, 2] * difference / 100 * 2.0, abs=0.05)
+
+
+def test_the_pipeline_names_every_model_it_used(tmp_path: Path) -> None:
+    for modality in NAMES:
+        seeing(tmp_path, modality)
+    installed = registrator(tmp_path, alignment="centroid")
+    settings = Settings(method="row", models=tmp_path, device="cpu")
+    result = register(mr_image(), trus_image(), settings=settings, mr_gland=mr_mask(), trus_gland=trus_mask())
+    used = result.provenance["models"]
+    assert set(used) == {"row", *NAMES.values()}  # type: ignore[arg-type]
+    assert used["seen-mr"] == structure_models(installed)["MR"].card.sha256  # type: ignore[index]
+
+
+def test_what_tells_structures_apart_is_no_segmenter_of_the_gland(tmp_path: Path) -> None:
+    for modality in NAMES:
+        seeing(tmp_path, modality)
+        assert find_model(task="segmentation", modality=modality, extra=tmp_path).card.name != NAMES[modality]
+    assert {NAMES["MR"], NAMES["TRUS"]} < {model.card.name for model in list_models(tmp_path)}
+
+
+def test_models_that_are_missing_or_do_not_match_are_refused(tmp_path: Path) -> None:
+    assert structure_models(find_model(task="registration", modality="MR-TRUS", name="cmsa")) == {}
+    installed = registrator(tmp_path)
+    with pytest.raises(InputError, match="No structures model named 'seen-mr'"):
+        structure_models(installed)
+    seeing(tmp_path, "MR")
+    seeing(tmp_path, "TRUS", ("duct", "zone"))
+    with pytest.raises(InputError, match="do not tell the same structures apart"):
+        structure_models(installed)
+    with pytest.raises(InputError, match="one model for MR and one for TRUS"):
+        structure_models(registrator(tmp_path, structures={"MR": "seen-mr"}))
+
+
+# --- in training -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return loaded(simulate(sample_case(3, spacing_mm=3.0)))
+
+
+def settings(**changes: object) -> SegmentationSettings:
+    content = segmentation_content(structures={"transition_zone": 2, "urethra": 1}, **changes)
+    method = row_from(content, "test").method
+    assert isinstance(method, SegmentationSettings)
+    return method
+
+
+def test_a_label_map_holds_the_gland_and_what_lies_in_it(simulated) -> None:
+    sample = prepare_segmentation(simulated, settings())
+    reference, gland = array(sample.reference), array(simulated.mr_gland) > 0
+    np.testing.assert_array_equal(reference > 0, gland | (reference > 1))
+    urethra = array(simulated.mr_labels[1]) > 0
+    np.testing.assert_array_equal(reference == 3, urethra)
+    zone = array(simulated.mr_labels[2]) > 0
+    np.testing.assert_array_equal(reference == 2, zone & ~urethra)
+    assert set(np.unique(array(sample.labels))) == {0, 1, 2, 3}
+
+
+def test_a_case_without_the_label_is_named(simulated) -> None:
+    with pytest.raises(InputError, match="no label of nerve \\(channel 77\\)"):
+        prepare_segmentation(simulated, SegmentationSettings("MR", structures={"nerve": 77}))
+
+
+def test_the_loss_of_several_classes() -> None:
+    """Perfect: nothing. Undecided: as computed by hand. A class that is absent costs nothing in Dice."""
+    classes = torch.zeros(1, 3, 2, 2, 2)
+    classes[:, 0, :, :, :1], classes[:, 1, :, :, 1:] = 1, 1
+    sure = classes_dice_cross_entropy_loss(60 * classes - 30, classes)
+    assert float(sure) == pytest.approx(0, abs=1e-5)
+    undecided = classes_dice_cross_entropy_loss(torch.zeros(1, 3, 2, 2, 2), classes)
+    # Each present class: 2·4/3 over 8/9 + 4.
+    dice = (2 * 4 / 3) / (8 / 9 + 4)
+    assert float(undecided) == pytest.approx(1 - dice + np.log(3), abs=1e-5)
+
+
+def test_other_contrast_is_inside_the_structures_alone(simulated) -> None:
+    task = SegmentationTask(
+        settings(structure_contrast=0.2), [[prepare_segmentation(simulated, settings())]], []
+    )
+    classes = torch.zeros(1, 4, 12, 12, 12)
+    classes[:, 0], classes[:, 2, 4:8, 4:8, 4:8] = 1, 1
+    image = torch.full((1, 1, 12, 12, 12), 0.5)
+    changed = task._with_other_contrast(image, classes, np.random.default_rng(0)) - image
+    assert abs(float(changed[0, 0, 5, 5, 5])) > 0.01
+    assert float(changed[0, 0, :2].abs().max()) < 1e-6
+
+
+def test_both_stages_train_and_what_is_exported_is_what_was_trained(tmp_path: Path, simulated) -> None:
+    """Segmenters that begin with another's weights, their export, and a registration that is shown them."""
+    method = settings()
+    sample = prepare_segmentation(simulated, method)
+    torch.manual_seed(0)
+    gland = VNet(widths=(2, 2, 2, 2, 2))
+    finished(tmp_path / "gland", gland)
+    segmenter = SegmentationSettings("MR", options=method.options, training_vox=method.training_vox)
+    card = export_segmentation(tmp_path / "gland", segmenter, tmp_path / "models")
+    task = SegmentationTask(method, [[sample]], [sample])
+    begin_with(card, task.network)
+    own = task.network.state_dict()
+    torch.testing.assert_close(
+        own["encode1.stack.0.weight"], gland.encode1.stack[0].weight, atol=1e-3, rtol=0
+    )
+    assert own["head.weight"].shape[0] == 4
+    loss, _ = task.loss(task.network, [np.random.default_rng(1)])
+    assert torch.isfinite(loss)
+    assert set(task.validate(task.network)) == {
+        "score",
+        "dsc_transition_zone_simulated",
+        "dsc_urethra_simulated",
+    }
+    for modality in NAMES:
+        finished(tmp_path / modality, task.network)
+        each = settings(modality=modality)
+        name = NAMES[modality]
+        card = export_segmentation(tmp_path / modality, each, tmp_path / "models", name=name)
+        assert read_card(card).task == "structures"
+    model = InstalledModel(read_card(card), card)
+    found = structure_probabilities(simulated.trus, model)
+    assert len(found) == 2
+    assert float(array(found[0]).max()) <= 1
+    shown_to_a_registration(tmp_path, simulated)
+
+
+def shown_to_a_registration(folder: Path, simulated) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MRTRUS_MODELS", str(folder / "models"))
+        content = registration_content(
+            network="cmsa", options={"channels": 3, "integration_steps": 2}, structures=NAMES
+        )
+        method = row_from(content, "test").method
+        assert isinstance(method, RegistrationSettings)
+        sample = prepare_sample(simulated, method)
+        assert sample.moving_image.shape == (1, 3, 16, 16, 32)
+        changed = augment(sample, np.random.default_rng(0), method)
+        assert changed.fixed_image.shape == sample.fixed_image.shape
+        assert changed.fixed_labels.shape == sample.fixed_labels.shape
+        task = RegistrationTask(method, [[sample]], [sample])
+        loss, _ = task.loss(task.network, [np.random.default_rng(0)] * 2)
+        assert torch.isfinite(loss)
+        assert task.validate(task.network)["dense_mm"] > 0
+        finished(folder / "registration", task.network)
+        card = export_registration(folder / "registration", method, folder / "models", name="row")
+    assert read_card(card).settings["structures"] == NAMES
+    glands = simulated.mr_gland, simulated.trus_gland
+    model = InstalledModel(read_card(card), card)
+    found = deform_with_network(simulated.mr, simulated.trus, *glands, IDENTITY, model)
+    assert found.model == "row"
+
+
+def finished(folder: Path, network: torch.nn.Module) -> None:
+    """A run's folder as the training loop leaves it."""
+    folder.mkdir()
+    record = {"network": network.state_dict(), "step": 1, "figures": {"score": 0.5}}
+    torch.save(record, folder / "best.pt")
+    content = {"commands": ["mrtrus-train test"], "training_data": []}
+    (folder / "run.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_weights_that_fit_nothing_are_refused(tmp_path: Path) -> None:
+    finished(tmp_path / "gland", VNet(widths=(2, 2, 2, 2, 2)))
+    segmenter = SegmentationSettings("MR", options={"widths": (2,) * 5}, training_vox=(32, 32, 32))
+    card = export_segmentation(tmp_path / "gland", segmenter, tmp_path / "models")
+    with pytest.raises(InputError, match="fit nothing of this row's network"):
+        begin_with(card, CMSANet())
+
+
+def test_channels_and_classes_have_the_parameters_that_they_need() -> None:
+    def count(network: torch.nn.Module) -> int:
+        return sum(parameter.numel() for parameter in network.parameters())
+
+    assert count(CMSANet()) == 412_411
+    assert count(CMSANet(channels=3)) == 412_411 + 2 * 864
+    assert count(VNet(classes=4)) - count(VNet()) == 2 * 17
+    seen = GlandProbability(VNet(widths=(2,) * 5, classes=4).eval(), mirror=True)(
+        torch.rand(1, 1, 32, 32, 32)
+    )
+    assert seen.shape == (1, 3, 32, 32, 32)
+    assert float(seen.sum(1).max()) < 1
