@@ -293,6 +293,27 @@ def test_weights_that_fit_nothing_are_refused(tmp_path: Path) -> None:
         begin_with(card, CMSANet())
 
 
+def test_a_network_that_is_shown_more_begins_as_the_one_that_was_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    before = CMSANet(normalisation="instance").eval()
+    torch.nn.init.normal_(before.flow.weight, std=1.0)
+    finished(tmp_path / "run", before)
+    method = RegistrationSettings(
+        grid_vox=(32, 32, 32), options={"normalisation": "instance"}, mirror_averaged=False
+    )
+    card = export_registration(tmp_path / "run", method, tmp_path / "models")
+    after = CMSANet(normalisation="instance", channels=3).eval()
+    begin_with(card, after)
+    moving, fixed = torch.rand(2, 1, 3, 32, 32, 32)
+    with torch.inference_mode():
+        expected = before(moving[:, :1], fixed[:, :1])
+        assert float(expected.abs().max()) > 0.1
+        # The exported weights have half precision.
+        torch.testing.assert_close(
+            after(moving, fixed), expected, atol=0.02 * float(expected.abs().max()), rtol=0
+        )
+
+
 def test_channels_and_classes_have_the_parameters_that_they_need() -> None:
     def count(network: torch.nn.Module) -> int:
         return sum(parameter.numel() for parameter in network.parameters())
