@@ -18,6 +18,7 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import ModelCard, file_sha256
 
 from .networks.cmsa import MirrorAveraged
+from .networks.eight_bit import in_eight_bits
 from .networks.named import build_registration_network, build_segmenter
 from .networks.vnet import ByDetail, GlandProbability
 from .registration_settings import RegistrationSettings, draft_card
@@ -77,6 +78,7 @@ def export_segmentation(
             network_options(settings),
             mirror_averaged=settings.mirror_averaged,
             **mixing,
+            **({"weights": "8-bit integers"} if settings.eight_bit else {}),
         ),
         preprocessing=settings.preprocessing,
         grid_vox=settings.window_vox,
@@ -89,7 +91,8 @@ def export_segmentation(
         provenance=_provenance(records, [command for run in runs for command in run["commands"]], note),
     )
     example = (torch.zeros(1, 1, *settings.training_vox[::-1]),)
-    return _write(exported, example, card, output)
+    stored = in_eight_bits(exported) if settings.eight_bit else exported
+    return _write(stored, example, card, output)
 
 
 def _segmenter_title(settings: SegmentationSettings) -> str:

@@ -74,6 +74,8 @@ class SegmentationSettings:
     mirror_averaged: bool = True
     loss: SegmentationLoss = "dice"
     structures: Mapping[str, int] = field(default_factory=dict)
+    # Whether what is exported keeps its weights as 8-bit integers, see `networks.eight_bit`.
+    eight_bit: bool = False
     # Standard deviation of what is added to a training image's intensity inside each structure.
     structure_contrast: float = 0.0
     threshold: float = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,14 @@ from MRTRUSRegistrationLib import Settings, register
 from MRTRUSRegistrationLib.deformable import deform_with_network
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import with_orientation
-from MRTRUSRegistrationLib.models import InstalledModel, Preprocessing, find_model, list_models, read_card
+from MRTRUSRegistrationLib.models import (
+    InstalledModel,
+    Preprocessing,
+    find_model,
+    list_models,
+    load_network,
+    read_card,
+)
 from MRTRUSRegistrationLib.regions import regions_of_interest
 from MRTRUSRegistrationLib.segmentation import PUBLIC_AXES
 from MRTRUSRegistrationLib.structures import structure_models, structure_probabilities
@@ -283,6 +291,29 @@ def finished(folder: Path, network: torch.nn.Module) -> None:
     torch.save(record, folder / "best.pt")
     content = {"commands": ["mrtrus-train test"], "training_data": []}
     (folder / "run.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_eight_bits_say_nearly_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = VNet(widths=(4, 8, 8, 8, 8), classes=4)
+    finished(tmp_path / "run", network)
+    options = {"widths": (4, 8, 8, 8, 8)}
+    method = SegmentationSettings(
+        "MR", options=options, structures={"zone": 2, "duct": 1}, training_vox=(32, 32, 32), eight_bit=True
+    )
+    card_path = export_segmentation(tmp_path / "run", method, tmp_path / "models", name="small")
+    large = replace(method, eight_bit=False)
+    larger = export_segmentation(tmp_path / "run", large, tmp_path / "models", name="large")
+    small, whole = (InstalledModel(read_card(path), path) for path in (card_path, larger))
+    assert small.card.architecture["parameters"] == whole.card.architecture["parameters"]
+    assert small.card.architecture["weights"] == "8-bit integers"
+    assert small.file_path.stat().st_size < 0.8 * whole.file_path.stat().st_size
+    image = torch.rand(1, 1, 32, 32, 32)
+    with torch.inference_mode():
+        seen, expected = (load_network(model, "cpu")(image) for model in (small, whole))
+    assert float(expected.std()) > 0.01
+    assert 0 < float((seen - expected).abs().max()) < 0.1
+    assert float((seen - expected).abs().mean()) < 0.01
 
 
 def test_weights_that_fit_nothing_are_refused(tmp_path: Path) -> None:
