@@ -92,7 +92,7 @@ def export_segmentation(
     )
     example = (torch.zeros(1, 1, *settings.training_vox[::-1]),)
     stored = in_eight_bits(exported) if settings.eight_bit else exported
-    return _write(stored, example, card, output)
+    return write_model(stored, example, card, output)
 
 
 def _segmenter_title(settings: SegmentationSettings) -> str:
@@ -142,7 +142,7 @@ def export_registration(
     inputs = 4 if settings.inputs == "images+masks" else 2
     channels = settings.options.get("channels", 1)
     example = tuple(torch.zeros(1, channels, *settings.grid_vox[::-1]) for _ in range(inputs))
-    return _write(_exported(network, settings).eval(), example, card, output)
+    return write_model(_exported(network, settings).eval(), example, card, output)
 
 
 def _exported(network: torch.nn.Module, settings: RegistrationSettings) -> torch.nn.Module:
@@ -232,9 +232,10 @@ def _provenance(records: Sequence[Mapping[str, Any]], commands: Sequence[str], n
     }
 
 
-def _write(
+def write_model(
     network: torch.nn.Module, example: tuple[torch.Tensor, ...], card: ModelCard, output: Path
 ) -> Path:
+    """Write NAME.pt, NAME.pt2 and NAME.json, NAME being the card's; returns the card's path."""
     output.mkdir(parents=True, exist_ok=True)
     script_path = output / f"{card.name}.pt"
     with warnings.catch_warnings():

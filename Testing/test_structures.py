@@ -14,6 +14,7 @@ from cases import CENTRE_MM, mr_image, mr_mask, trus_image, trus_mask
 from row_case import registration_content, segmentation_content
 from shapes import array
 from tiny_networks import install
+from typer.testing import CliRunner
 
 from MRTRUSRegistrationLib import Settings, register
 from MRTRUSRegistrationLib.deformable import deform_with_network
@@ -30,6 +31,7 @@ from MRTRUSRegistrationLib.models import (
 from MRTRUSRegistrationLib.regions import regions_of_interest
 from MRTRUSRegistrationLib.segmentation import PUBLIC_AXES
 from MRTRUSRegistrationLib.structures import structure_models, structure_probabilities
+from MRTRUSTraining.cli import app
 from MRTRUSTraining.data.fresh import loaded
 from MRTRUSTraining.export import export_registration, export_segmentation
 from MRTRUSTraining.losses import classes_dice_cross_entropy_loss
@@ -42,6 +44,7 @@ from MRTRUSTraining.row import row_from
 from MRTRUSTraining.run import begin_with
 from MRTRUSTraining.segmentation_training import SegmentationSettings, SegmentationTask
 from MRTRUSTraining.segmentation_training import prepare_sample as prepare_segmentation
+from MRTRUSTraining.shrink import shrink
 from MRTRUSTraining.simulation.cases import simulate
 from MRTRUSTraining.simulation.sampling import sample_case
 
@@ -357,3 +360,35 @@ def test_channels_and_classes_have_the_parameters_that_they_need() -> None:
     )
     assert seen.shape == (1, 3, 32, 32, 32)
     assert float(seen.sum(1).max()) < 1
+
+
+def test_an_exported_model_is_made_smaller(tmp_path: Path) -> None:
+    """Of two networks, for blurred and for sharp volumes, the second; and what cannot be done is said."""
+    torch.manual_seed(0)
+    for name in ("blurred", "sharp"):
+        finished(tmp_path / name, VNet(widths=(4, 8, 8, 8, 8)))
+    method = SegmentationSettings("TRUS", options={"widths": (4, 8, 8, 8, 8)}, training_vox=(32, 32, 32))
+    card = export_segmentation(
+        tmp_path / "blurred", method, tmp_path / "models", sharp=tmp_path / "sharp", name="two"
+    )
+    smaller = shrink(card, tmp_path / "smaller", part="sharp")
+    before, after = (InstalledModel(read_card(path), path) for path in (card, smaller))
+    assert after.card.architecture["weights"] == "8-bit integers in the sharp part"
+    assert after.card.settings == before.card.settings
+    assert after.file_path.stat().st_size < before.file_path.stat().st_size
+    blurred = torch.linspace(0.1, 1.0, 32).view(1, 1, 32, 1, 1).expand(1, 1, 32, 32, 32)
+    sharp = torch.rand(1, 1, 32, 32, 32)
+    with torch.inference_mode():
+        for image, largest in ((blurred, 1e-4), (sharp, 0.1)):
+            found, expected = (load_network(model, "cpu")(image) for model in (after, before))
+            assert float((found - expected).abs().max()) < largest
+        assert float((found - expected).abs().max()) > 1e-4
+    with pytest.raises(InputError, match="give another folder"):
+        shrink(card, tmp_path / "models")
+    with pytest.raises(InputError, match="no V-Net with weights in half precision"):
+        shrink(smaller, tmp_path / "again")
+    one = export_segmentation(tmp_path / "blurred", method, tmp_path / "models", name="one")
+    with pytest.raises(InputError, match="without a part for sharp volumes"):
+        shrink(one, tmp_path / "again", part="sharp")
+    result = CliRunner().invoke(app, ["shrink", str(one), "--part", "some", "--output", str(tmp_path / "x")])
+    assert isinstance(result.exception, InputError)
