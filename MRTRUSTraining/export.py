@@ -15,7 +15,7 @@ import torch
 
 from MRTRUSRegistrationLib import __version__
 from MRTRUSRegistrationLib.errors import InputError
-from MRTRUSRegistrationLib.models import ModelCard, file_sha256
+from MRTRUSRegistrationLib.models import ModelCard, file_sha256, read_card
 
 from .networks.cmsa import MirrorAveraged
 from .networks.eight_bit import in_eight_bits
@@ -25,6 +25,7 @@ from .registration_settings import RegistrationSettings, draft_card
 from .segmentation_training import SegmentationSettings, network_options
 
 _SEGMENTATION_FIGURE = "gland DSC of one network's cleaned mask on the image's own grid, by source of cases"
+_STRUCTURES_FIGURE = "DSC of the likeliest class on the image's own grid, by structure and source of cases"
 _REGISTRATION_FIGURE = (
     "misdrawn reference masks, aligned as in the pipeline: per case RMS of the landmarks' centroid distances "
     "(mm) and gland DSC, means over cases"
@@ -84,7 +85,10 @@ def export_segmentation(
         grid_vox=settings.window_vox,
         settings=decision(settings),
         training_data=_together([item for run in runs for item in run["training_data"]]),
-        figures=tuple(_figure(record, _SEGMENTATION_FIGURE) for record in records),
+        figures=tuple(
+            _figure(record, _STRUCTURES_FIGURE if settings.structures else _SEGMENTATION_FIGURE)
+            for record in records
+        ),
         licence=LICENCE,
         file="",
         sha256="",
@@ -198,7 +202,8 @@ def _figure(record: Mapping[str, Any], definition: str) -> dict[str, Any]:
 def read_run(folder: Path) -> dict[str, Any]:
     """What a training run learnt from and the commands that drove it, from its run.json.
 
-    Of a run that began with another run's weights, that one's come first, where its folder is still there.
+    Of a run that began with the weights of another run or of a model, that one's come first, where it is
+    still there.
     """
     path = folder / "run.json"
     try:
@@ -209,10 +214,17 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no run.json; train there first.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not the record of a training run ({error}); train again.") from error
-    if before is None or not Path(before).is_dir():
+    if before is None or not Path(before).exists():
         return own
-    earlier = read_run(Path(before))
+    earlier = _of_model(Path(before)) if Path(before).is_file() else read_run(Path(before))
     return {key: list(_together([*earlier[key], *own[key]])) for key in own}
+
+
+def _of_model(card_path: Path) -> dict[str, Any]:
+    """The same of a model, from its card."""
+    card = read_card(card_path)
+    command = card.provenance.get("command")
+    return {"commands": [command] if command else [], "training_data": list(card.training_data)}
 
 
 def _together(items: Sequence[Any]) -> tuple[Any, ...]:

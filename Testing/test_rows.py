@@ -138,11 +138,13 @@ def test_classical_rows_are_methods_of_the_pipeline() -> None:
 
 def test_what_the_card_says_of_a_rows_inputs() -> None:
     said = {name: region_settings(find_row(name).method) for name in ("cmsa", "ours-2")}  # type: ignore[arg-type]
-    sharper = {"detail": 0.055, "model": "cmsa-sharp"}
+    sharper = {"detail": 0.055, "model": "cmsa-structures"}
     cmsa = {"intensity_floor": 0.5, "sharper": sharper}
     assert said == {"cmsa": cmsa, "ours-2": {"intensity_floor": 0.0}}
     turned = {"intensity_floor": 0.5, "context": 1.0, "alignment": "centroid", "rigid_part": True}
     assert region_settings(find_row("cmsa-turned").method) == turned  # type: ignore[arg-type]
+    shown = {**turned, "structures": {"MR": "structures-mr", "TRUS": "structures-trus"}}
+    assert region_settings(find_row("cmsa-structures").method) == shown  # type: ignore[arg-type]
     images = {"intensity_floor": 0.0, "context": 1.0}
     assert region_settings(find_row("rern").method) == {**images, "alignment": "initial"}  # type: ignore[arg-type]
     both = region_settings(find_row("segmentation-based").method)  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ from MRTRUSRegistrationLib.segmentation import PUBLIC_AXES
 from MRTRUSRegistrationLib.structures import structure_models, structure_probabilities
 from MRTRUSTraining.cli import app
 from MRTRUSTraining.data.fresh import loaded
-from MRTRUSTraining.export import export_registration, export_segmentation
+from MRTRUSTraining.export import export_registration, export_segmentation, read_run
 from MRTRUSTraining.losses import classes_dice_cross_entropy_loss
 from MRTRUSTraining.networks.cmsa import CMSANet
 from MRTRUSTraining.networks.vnet import GlandProbability, VNet
@@ -287,12 +287,16 @@ def shown_to_a_registration(folder: Path, simulated) -> None:
     assert found.model == "row"
 
 
-def finished(folder: Path, network: torch.nn.Module) -> None:
+def finished(folder: Path, network: torch.nn.Module, *, start_from: str | None = None) -> None:
     """A run's folder as the training loop leaves it."""
     folder.mkdir()
     record = {"network": network.state_dict(), "step": 1, "figures": {"score": 0.5}}
     torch.save(record, folder / "best.pt")
-    content = {"commands": ["mrtrus-train test"], "training_data": []}
+    content = {
+        "commands": [f"mrtrus-train {'test' if start_from is None else 'later'}"],
+        "training_data": [],
+        "start_from": start_from,
+    }
     (folder / "run.json").write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -323,6 +327,10 @@ def test_weights_that_fit_nothing_are_refused(tmp_path: Path) -> None:
     finished(tmp_path / "gland", VNet(widths=(2, 2, 2, 2, 2)))
     segmenter = SegmentationSettings("MR", options={"widths": (2,) * 5}, training_vox=(32, 32, 32))
     card = export_segmentation(tmp_path / "gland", segmenter, tmp_path / "models")
+    # What a model learnt from is part of what a run that began with it learnt from.
+    later = tmp_path / "later"
+    finished(later, VNet(widths=(2, 2, 2, 2, 2)), start_from=str(card))
+    assert read_run(later)["commands"] == ["mrtrus-train test", "mrtrus-train later"]
     with pytest.raises(InputError, match="fit nothing of this row's network"):
         begin_with(card, CMSANet())
 
