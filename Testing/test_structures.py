@@ -17,7 +17,7 @@ from tiny_networks import install
 from typer.testing import CliRunner
 
 from MRTRUSRegistrationLib import Settings, register
-from MRTRUSRegistrationLib.deformable import deform_with_network
+from MRTRUSRegistrationLib.deformable import _structure_warnings, deform_with_network
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import with_orientation
 from MRTRUSRegistrationLib.models import (
@@ -137,6 +137,35 @@ def test_a_network_is_shown_the_structures_of_both_images(tmp_path: Path) -> Non
     moved = np.array(found.transform.TransformPoint(CENTRE_MM)) - CENTRE_MM
     # The first array axis is the last of the grid's.
     assert moved == pytest.approx(regions.grid.axes[:, 2] * difference / 100 * 2.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("share", "warned"), [(1.0, 0), (0.5, 0), (0.3, 2), (0.0, 2)])
+def test_structures_that_one_image_lacks_are_said(tmp_path: Path, share: float, warned: int) -> None:
+    """Half of it is within what simulated pairs show; a third is not."""
+    installed = registrator(tmp_path)
+    gland = sitk.Cast(trus_mask(), sitk.sitkFloat32)
+    regions = regions_of_interest(
+        trus_image(),
+        trus_image(),
+        trus_mask(),
+        trus_mask(),
+        IDENTITY,
+        installed.card,
+        mr_structures=(gland * 0.5, gland * 0.25),
+        trus_structures=(gland * 0.5 * share, gland * 0.25 * share),
+    )
+    warnings = _structure_warnings(regions, ["transition_zone", "urethra"])
+    assert [warning.code for warning in warnings] == ["structures_differ"] * warned
+    assert all("ml of transition zone in the MR" in warning.message for warning in warnings[:1])
+
+
+def test_a_blank_image_is_warned_of(tmp_path: Path) -> None:
+    for modality in NAMES:
+        seeing(tmp_path, modality)
+    installed = registrator(tmp_path)
+    glands = trus_mask(), trus_mask()
+    found = deform_with_network(trus_image() * 0, trus_image(), *glands, IDENTITY, installed)
+    assert [warning.code for warning in found.warnings].count("structures_differ") == 2
 
 
 def test_the_pipeline_names_every_model_it_used(tmp_path: Path) -> None:
