@@ -126,7 +126,7 @@ def _structure_warnings(regions: RegionsOfInterest, names: Sequence[str]) -> tup
             continue
         message = (
             f"The model sees {seen_ml[0]:.1f} ml of {name.replace('_', ' ')} in the MR and "
-            f"{seen_ml[1]:.1f} ml in the TRUS, so it was misled in one of them; compare with the method rigid."
+            f"{seen_ml[1]:.1f} ml in the TRUS, so one of them misled it; compare with the method rigid."
         )
         warnings.append(QualityWarning("structures_differ", message))
     return tuple(warnings)
