@@ -65,7 +65,7 @@ class RegistrationSettings:
     `structures` names the models whose probabilities the network is given beside the images, see
     `structures.structure_models`.
 
-    `sharper` and `rigid_part` are for the card, see `models.model_for_detail` and
+    `sharper`, `rigid_part` and `extend_mm` are for the card, see `models.model_for_detail` and
     `deformable.deform_with_network`.
     """
 
@@ -100,6 +100,7 @@ class RegistrationSettings:
     structures: Mapping[str, str] = field(default_factory=dict)
     sharper: Sharper | None = None
     rigid_part: bool = False
+    extend_mm: float = 0.0
     kind: Literal["registration"] = "registration"
 
     @property
@@ -122,6 +123,8 @@ def region_settings(settings: RegistrationSettings) -> dict[str, Any]:
         content["inputs"] = settings.inputs
     if settings.rigid_part:
         content["rigid_part"] = True
+    if settings.extend_mm:
+        content["extend_mm"] = settings.extend_mm
     if settings.structures:
         content["structures"] = dict(settings.structures)
     if settings.sharper is not None:

@@ -7,10 +7,17 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from scene_fixtures import cubic_displaced
+from scipy.ndimage import binary_dilation, binary_erosion
 from shapes import array, bump_mm, cube_grid, ellipsoid, overlap, points_mm, turned
 from tiny_networks import Shift, Turn, Undefined, Wave, install
 
-from MRTRUSRegistrationLib.deformable import SynSettings, deform_with_network, deform_with_syn, finish_field
+from MRTRUSRegistrationLib.deformable import (
+    SynSettings,
+    deform_with_network,
+    deform_with_syn,
+    extended,
+    finish_field,
+)
 from MRTRUSRegistrationLib.errors import RegistrationError
 from MRTRUSRegistrationLib.geometry import (
     Grid,
@@ -118,6 +125,28 @@ def test_a_turn_beyond_what_is_known_is_said(tmp_path: Path) -> None:
     assert found.alignment is not None
     assert [warning.code for warning in found.alignment.warnings] == ["rotation_large"]
     assert "turns the gland by 23°" in found.alignment.warnings[0].message
+
+
+def test_a_field_that_folds_beyond_the_gland_is_extended_from_it(tmp_path: Path) -> None:
+    """Within the gland it stays; beyond, folds and the smoothing that they cost are gone."""
+    _, gland = trus_case("LPS")
+    regions, _ = region_grid(gland, model(Shift(SHIFT_VOX), tmp_path).card)
+    inside = array(resample(sitk.Cast(gland, sitk.sitkFloat32), regions)) > 0.5
+    smooth = np.broadcast_to(np.array([2.0, -1.0, 0.5]), (*inside.shape, 3))
+    noise = np.random.default_rng(0).normal(0, 3, smooth.shape)
+    field_mm = np.where(binary_dilation(inside, iterations=3)[..., None], smooth, noise)
+    assert [warning.code for warning in finish_field(field_mm, regions)[1]] == ["field_smoothed"]
+    found = extended(field_mm, inside, regions, 9.0)
+    transform, warnings = finish_field(found, regions)
+    assert warnings == ()
+    deep = binary_erosion(inside, iterations=4)
+    np.testing.assert_allclose(found[deep], smooth[deep], atol=1e-6)
+    near = binary_dilation(inside, iterations=4) & ~inside
+    np.testing.assert_allclose(found[near].mean(axis=0), [2.0, -1.0, 0.5], atol=0.3)
+    points = mask_points_mm(gland)[::97]
+    assert (
+        np.linalg.norm(transform_points_mm(transform, points) - points - smooth[0, 0, 0], axis=1).mean() < 0.3
+    )
 
 
 def test_stated_axes_overrule_the_header(tmp_path: Path) -> None:

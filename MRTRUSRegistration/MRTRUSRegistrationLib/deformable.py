@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from .ants_masks import mask_pair, run_ants
 from .errors import InputError, RegistrationError
@@ -34,6 +34,8 @@ _LARGEST_ROTATION_DEG = 20.0
 # by a factor of 2.0 at most.
 _MOST_VOLUME_RATIO = 2.5
 _LEAST_STRUCTURE_ML = 0.05
+# Where the gland's weight is less, an extended field fades to zero.
+_LEAST_WEIGHT = 1e-4
 _STORED_SPACING_MM = 1.0
 _STORED_SMOOTHING_MM = 1.0
 _STAGE = "deform"
@@ -68,7 +70,8 @@ def deform_with_network(
     """Run a registration network on the regions of interest.
 
     `rigid` maps TRUS points to MR points; `axes` says how the TRUS axes lie where the header does not,
-    `mr_axes` those of the MR. A card that names `structures` has them found in both images first. With
+    `mr_axes` those of the MR. A card that names `structures` has them found in both images first; one with
+    `extend_mm` has the field beyond the gland replaced, see `extended`. With
     `split_rigid` the rigid part of the field within the gland goes into the result's `alignment`, and the
     field keeps the rest: a turn of the whole gland need not fade out next to it.
     """
@@ -100,6 +103,11 @@ def deform_with_network(
     if split_rigid:
         alignment, field_mm = _without_rigid_part(field_mm, regions, rigid)
         extra = {"alignment": alignment, "start": rigid}
+    extend_mm = float(model.card.settings.get("extend_mm", 0.0))
+    if extend_mm > 0:
+        field_mm = extended(
+            field_mm, sitk.GetArrayViewFromImage(regions.fixed_gland) > 0.5, regions.grid, extend_mm
+        )
     transform, warnings = finish_field(field_mm, regions.grid, fade_vox=_margin_vox(regions.fixed_gland))
     if seers:
         warnings += _structure_warnings(regions, seers["MR"].card.settings["structures"])
@@ -111,6 +119,22 @@ def deform_with_network(
             ),
         )
     return Deformation(transform, model.card.name, model.card.name, warnings, **extra)
+
+
+def extended(field_mm: np.ndarray, gland: np.ndarray, grid: Grid, width_mm: float) -> np.ndarray:
+    """The field (k, j, i, 3) within the gland (k, j, i), and beyond it what the gland's border suggests.
+
+    A network that is trained on the gland alone says nothing sensible outside, and its field may fold there.
+    Beyond the gland each voxel gets the mean of the gland's displacements, weighted by a Gaussian of
+    `width_mm` (standard deviation); both parts are blended over about a voxel.
+    """
+    inside = gland.astype(float)
+    spread = [width_mm / spacing for spacing in grid.spacing_mm[::-1]]
+    weight = np.maximum(gaussian_filter(inside, spread), _LEAST_WEIGHT)
+    parts = [gaussian_filter(field_mm[..., c] * inside, spread) / weight for c in range(3)]
+    # One within the gland, falling to zero outside it.
+    share = np.clip(2 * gaussian_filter(inside, 1.0), 0, 1)[..., None]
+    return field_mm * share + np.stack(parts, axis=-1) * (1 - share)
 
 
 def _structure_warnings(regions: RegionsOfInterest, names: Sequence[str]) -> tuple[QualityWarning, ...]:
