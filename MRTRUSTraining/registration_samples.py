@@ -28,6 +28,7 @@ from .data.cache import cached
 from .data.cases import Case, LoadedCase, load_case
 from .networks.warp import warp
 from .registration_settings import Alignment, RegistrationSettings, draft_card
+from .segmented import Glands, cached_glands, segmented_glands, segmenters_named
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class RegistrationSample:
     that the network is given; labels hold the gland first, then landmarks. Where the
     true map is known, the labels are the gland alone, and two fields (1, 3, K, J, I) in voxels say where the
     fixed voxels lie: `truth_vox` in the unchanged moving volume, `change_vox` where augmentation took the
-    moving voxels from.
+    moving voxels from. `moving_drawn` and `fixed_drawn` are the glands as segmenters drew them, one channel
+    each.
     """
 
     name: str
@@ -50,6 +52,8 @@ class RegistrationSample:
     voxel_mm: float
     truth_vox: torch.Tensor | None = None
     change_vox: torch.Tensor | None = None
+    moving_drawn: torch.Tensor | None = None
+    fixed_drawn: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> RegistrationSample:
         """The sample with its tensors on a device."""
@@ -61,8 +65,16 @@ class RegistrationSample:
 # --- preparation -----------------------------------------------------------------------------------------
 
 
-def prepare_sample(case: LoadedCase, settings: RegistrationSettings) -> RegistrationSample:
-    """Bring one case on to the network's grid, aligned by its reference masks as in the pipeline."""
+def prepare_sample(
+    case: LoadedCase, settings: RegistrationSettings, drawn: Glands | None = None
+) -> RegistrationSample:
+    """Bring one case on to the network's grid, aligned by its reference masks as in the pipeline.
+
+    `drawn` are the MR and the TRUS gland as segmenters drew them; None has them drawn where the settings name
+    `segmenters`.
+    """
+    if drawn is None and settings.segmenters:
+        drawn = segmented_glands(case, settings.segmenters)
     card = draft_card(settings)
     alignment = aligned(case, settings.alignment)
     grid, _ = region_grid(case.trus_gland, card)
@@ -79,6 +91,8 @@ def prepare_sample(case: LoadedCase, settings: RegistrationSettings) -> Registra
         _tensor([_on_grid(label, grid, None) for label in case.trus_labels[:structures]]),
         settings.preprocessing.spacing_mm[0],
         None if case.truth is None else _true_displacement_vox(case.truth, alignment, grid),
+        moving_drawn=None if drawn is None else _tensor([_on_grid(drawn[0], grid, alignment)]),
+        fixed_drawn=None if drawn is None else _tensor([_on_grid(drawn[1], grid, None)]),
     )
 
 
@@ -120,16 +134,24 @@ def _prepared(case: Case, settings: RegistrationSettings, cache: Path | None) ->
     if cache is None:
         return prepare_sample(load_case(case), settings)
     how = RigidSettings() if settings.alignment == "rigid" else settings.alignment
-    models = structure_models_named(settings.structures) if settings.structures else {}
-    said = [model.card.sha256 for model in models.values()]
+    models = list(structure_models_named(settings.structures).values()) if settings.structures else []
+    models += segmenters_named(settings.segmenters).values()
+    said = [model.card.sha256 for model in models]
     said += [code for code in (case.mr_orientation, case.trus_orientation) if code is not None]
     content = cached(
         cache,
         (case.name, settings.preprocessing, settings.grid_vox, how, *said),
         case.files,
-        lambda: prepare_sample(load_case(case), settings).__dict__,
+        lambda: _prepared_anew(case, settings, cache).__dict__,
     )
     return RegistrationSample(**content)
+
+
+def _prepared_anew(case: Case, settings: RegistrationSettings, cache: Path) -> RegistrationSample:
+    """The masks are kept apart: they take longest, and other settings of a network leave them as they are."""
+    loaded = load_case(case)
+    drawn = cached_glands(case, loaded, settings.segmenters, cache) if settings.segmenters else None
+    return prepare_sample(loaded, settings, drawn)
 
 
 def _on_grid(label: sitk.Image, grid: Grid, transform: sitk.Transform | None) -> sitk.Image:
@@ -159,9 +181,8 @@ def augment(
     simulated = sample.truth_vox is not None
     spread = settings.simulated_misalignment if simulated else settings.misalignment
     misalignment = _random_like(sample.fixed_image, rng, spread)
-    channels = sample.moving_image.shape[1]
-    moving = torch.cat([sample.moving_image, sample.moving_labels], dim=1)
-    fixed = torch.cat([sample.fixed_image, sample.fixed_labels], dim=1)
+    moving = _stacked(sample.moving_image, sample.moving_labels, sample.moving_drawn)
+    fixed = _stacked(sample.fixed_image, sample.fixed_labels, sample.fixed_drawn)
     change = shared + warp(misalignment, shared)
     fixed_change = _turned(shared, rng, settings.simulated_turn_deg, progress) if simulated else shared
     moving, fixed = warp(moving, change), warp(fixed, fixed_change)
@@ -169,15 +190,35 @@ def augment(
     if rng.random() < 0.5:
         moving, fixed = flip_left_right(moving), flip_left_right(fixed)
         change, truth = flip_displacement(change), None if truth is None else flip_displacement(truth)
+    moving_image, moving_labels, moving_drawn = _unstacked(moving, sample)
+    fixed_image, fixed_labels, fixed_drawn = _unstacked(fixed, sample)
     return replace(
         sample,
-        moving_image=_random_contrast(moving[:, :channels], rng, settings),
-        fixed_image=_random_contrast(fixed[:, :channels], rng, settings),
-        moving_labels=moving[:, channels:],
-        fixed_labels=fixed[:, channels:],
+        moving_image=_random_contrast(moving_image, rng, settings),
+        fixed_image=_random_contrast(fixed_image, rng, settings),
+        moving_labels=moving_labels,
+        fixed_labels=fixed_labels,
         truth_vox=truth,
         change_vox=change,
+        moving_drawn=moving_drawn,
+        fixed_drawn=fixed_drawn,
     )
+
+
+def _stacked(image: torch.Tensor, labels: torch.Tensor, drawn: torch.Tensor | None) -> torch.Tensor:
+    return torch.cat([image, labels] if drawn is None else [image, labels, drawn], dim=1)
+
+
+def _unstacked(
+    volume: torch.Tensor, sample: RegistrationSample
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The channels of the image, of the labels, and of the drawn gland where the sample has one."""
+    channels = [sample.moving_image.shape[1], sample.moving_labels.shape[1]]
+    if sample.moving_drawn is None:
+        image, labels = volume.split(channels, dim=1)
+        return image, labels, None
+    image, labels, drawn = volume.split([*channels, 1], dim=1)
+    return image, labels, drawn
 
 
 def _turned(

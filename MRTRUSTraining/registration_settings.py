@@ -62,6 +62,10 @@ class RegistrationSettings:
     also turned, about each axis by `simulated_turn_deg` (standard deviations when training begins and ends):
     how a gland lies in the TRUS is what outlines do not tell, and large turns teach to see it.
 
+    `segmenters` names a model for MR and one for TRUS. The share `segmented_share` of the steps then shows the
+    glands as these draw them, in place of `mask_error`, and validation does so always: the errors of
+    segmenters are not random, and a network can learn to see through them.
+
     `structures` names the models whose probabilities the network is given beside the images, see
     `structures.structure_models`.
 
@@ -95,6 +99,8 @@ class RegistrationSettings:
         rotation_deg=0.0, log_scale=0.06, translation_vox=1.0, elastic_vox=1.5, elastic_nodes=6
     )
     gland_scaling: float = 0.0
+    segmenters: Mapping[str, str] = field(default_factory=dict)
+    segmented_share: float = 0.7
     validation_draws: int = 2
     intensity: IntensityRange = IntensityRange(probability=0.3, noise=0.02)
     structures: Mapping[str, str] = field(default_factory=dict)

@@ -65,14 +65,21 @@ class RegistrationTask:
         samples = samples_at(source, self.step)
         sample = samples[int(rng.integers(len(samples)))].to(next(self.network.parameters()).device)
         changed = augment(sample, rng, self.settings, progress=self.progress)
-        return self._as_segmented(changed, rng, scaling=self.settings.gland_scaling)
+        settings = self.settings
+        return self._as_segmented(
+            changed, rng, scaling=settings.gland_scaling, drawn_share=settings.segmented_share
+        )
 
     def _as_segmented(
-        self, sample: RegistrationSample, rng: np.random.Generator, *, scaling: float = 0.0
+        self,
+        sample: RegistrationSample,
+        rng: np.random.Generator,
+        *,
+        scaling: float = 0.0,
+        drawn_share: float = 1.0,
     ) -> tuple[RegistrationSample, NetworkInputs]:
         """The network is shown masks as a segmenter draws them and judged by the true ones."""
-        fixed_gland = misdraw(sample.fixed_labels[:, :1], rng, self.settings.mask_error)
-        moving_gland = misdraw(sample.moving_labels[:, :1], rng, self.settings.mask_error)
+        fixed_gland, moving_gland = self._drawn_glands(sample, rng, drawn_share)
         if self.settings.alignment != "initial":
             sample, moving_gland = aligned_by_masks(sample, moving_gland, fixed_gland)
         shown: NetworkInputs = (
@@ -82,6 +89,18 @@ class RegistrationTask:
         if self.settings.inputs == "images+masks":
             shown += tuple(gland * rng.uniform(1 - scaling, 1) for gland in (moving_gland, fixed_gland))
         return sample, shown
+
+    def _drawn_glands(
+        self, sample: RegistrationSample, rng: np.random.Generator, drawn_share: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The fixed and the moving gland: the segmenters' own in a share of the draws, where there are any,
+        else the reference with random errors."""
+        moving, fixed = sample.moving_drawn, sample.fixed_drawn
+        if moving is not None and fixed is not None and rng.random() < drawn_share:
+            return fixed, moving
+        references = sample.fixed_labels[:, :1], sample.moving_labels[:, :1]
+        fixed, moving = (misdraw(each, rng, self.settings.mask_error) for each in references)
+        return fixed, moving
 
     def _region(self, image: torch.Tensor, gland: torch.Tensor) -> torch.Tensor:
         """The image with its gland shown, and the probabilities after it as they are."""

@@ -34,6 +34,8 @@ _LARGEST_ROTATION_DEG = 20.0
 # by a factor of 2.0 at most.
 _MOST_VOLUME_RATIO = 2.5
 _LEAST_STRUCTURE_ML = 0.05
+# A TRUS volume may end within what lies beyond the gland, so that its volumes need not agree.
+_BEYOND_GLAND = frozenset({"seminal_vesicles"})
 # Where the gland's weight is less, an extended field fades to zero.
 _LEAST_WEIGHT = 1e-4
 _STORED_SPACING_MM = 1.0
@@ -142,6 +144,8 @@ def _structure_warnings(regions: RegionsOfInterest, names: Sequence[str]) -> tup
     warnings = []
     pairs = zip(names, regions.moving_structures, regions.fixed_structures, strict=True)
     for name, *both in pairs:
+        if name in _BEYOND_GLAND:
+            continue
         seen_ml = [
             float(sitk.GetArrayViewFromImage(each).sum()) * regions.grid.voxel_volume_mm3 / 1000
             for each in both
