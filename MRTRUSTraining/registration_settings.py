@@ -62,7 +62,7 @@ class RegistrationSettings:
     also turned, about each axis by `simulated_turn_deg` (standard deviations when training begins and ends):
     how a gland lies in the TRUS is what outlines do not tell, and large turns teach to see it.
 
-    `segmenters` names a model for MR and one for TRUS. The share `segmented_share` of the steps then shows the
+    `segmenters` names a model for MR and one for TRUS. A share `segmented_share` of the steps then shows the
     glands as these draw them, in place of `mask_error`, and validation does so always: the errors of
     segmenters are not random, and a network can learn to see through them.
 

@@ -80,8 +80,9 @@ def begin_with(weights: Path, network: torch.nn.Module) -> None:
     """Take over the best weights of a run's folder, or those of an exported model, whose card is named.
 
     Of an exported model what has another shape is left as it is, so that a segmenter of the gland can go on
-    to tell its parts apart; a convolution that is given more channels than before begins without them. Of two
-    networks in one file, blurred and sharp, the sharp one's are taken. `InputError` where nothing fits.
+    to tell its parts apart; a convolution that is given more channels than before begins without them, and a
+    head that tells more classes apart begins with those it knew. Of two networks in one file, blurred and
+    sharp, the sharp one's are taken. `InputError` where nothing fits.
     """
     if weights.suffix != ".json":
         load_best(weights, network)
@@ -89,19 +90,22 @@ def begin_with(weights: Path, network: torch.nn.Module) -> None:
     state = load_network(InstalledModel(read_card(weights), weights), "cpu").state_dict()
     own = network.state_dict()
     found = {key: value for key in own for name, value in state.items() if f".{name}".endswith(f".{key}")}
-    widened = {key: _widened(value, own[key].shape) for key, value in found.items()}
+    widened = {key: _widened(key, value, own[key].shape) for key, value in found.items()}
     fitting = {key: value for key, value in widened.items() if value.shape == own[key].shape}
     if not fitting:
         raise InputError(f"The weights of {weights} fit nothing of this row's network; name another model.")
     network.load_state_dict(own | fitting)
 
 
-def _widened(weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """A convolution's weight (out, in, …) with zeros for the input channels that it lacks."""
-    if weight.ndim < 3 or weight.shape[1] >= shape[1]:
-        return weight
-    extra = weight.new_zeros(weight.shape[0], shape[1] - weight.shape[1], *weight.shape[2:])
-    return torch.cat([weight, extra], dim=1)
+def _widened(name: str, weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A convolution's weight (out, in, …) with zeros for the input channels that it lacks; a head's weight or
+    bias with zeros for the classes that it lacks."""
+    if weight.ndim > 2 and weight.shape[1] < shape[1]:
+        extra = weight.new_zeros(weight.shape[0], shape[1] - weight.shape[1], *weight.shape[2:])
+        return torch.cat([weight, extra], dim=1)
+    if name.startswith("head.") and weight.shape[0] < shape[0] and weight.shape[1:] == shape[1:]:
+        return torch.cat([weight, weight.new_zeros(shape[0] - weight.shape[0], *weight.shape[1:])])
+    return weight
 
 
 def loop_settings(row: Row, device: str) -> LoopSettings:

@@ -15,8 +15,8 @@ from MRTRUSRegistrationLib.models import Preprocessing
 from MRTRUSRegistrationLib.progress import CancelToken, Reporter
 from MRTRUSRegistrationLib.segmentation import (
     PUBLIC_AXES,
+    class_probabilities,
     clean_mask,
-    gland_probability,
     mask_warnings,
     segment_gland,
 )
@@ -47,7 +47,7 @@ def noise_image(size_kji: tuple[int, int, int]) -> sitk.Image:
 @pytest.mark.parametrize("size", [(50, 61, 70), (33, 20, 90), (32, 48, 64)])
 def test_sliding_a_voxelwise_network_is_applying_it_once(size: tuple[int, int, int]) -> None:
     image, network = noise_image(size), Seen()
-    found = gland_probability(image, network, (64, 48, 32))
+    found = class_probabilities(image, network, (64, 48, 32))[0]
     np.testing.assert_allclose(array(found), 1 - array(image), atol=1e-6)
     assert Grid.of(found) == Grid.of(image)
     for window in network.sizes:
@@ -57,7 +57,7 @@ def test_sliding_a_voxelwise_network_is_applying_it_once(size: tuple[int, int, i
 
 def test_windows_overlap_by_half_at_least() -> None:
     network = Seen()
-    gland_probability(noise_image((80, 48, 64)), network, (64, 48, 32))
+    class_probabilities(noise_image((80, 48, 64)), network, (64, 48, 32))
     # Starts of windows of 32 in 80: 0, 16, 32, 48.
     assert network.sizes == [(32, 48, 64)] * 4
 
@@ -72,7 +72,7 @@ def test_a_small_image_is_one_window_padded_with_zeros_all_round() -> None:
 
     shape: list[tuple[int, ...]] = []
     image = noise_image((10, 20, 8))
-    found = gland_probability(image, Total(), (112, 112, 96))
+    found = class_probabilities(image, Total(), (112, 112, 96))[0]
     assert shape == [(16, 32, 16)]
     np.testing.assert_allclose(array(found), array(image), atol=1e-6)
 
@@ -87,7 +87,7 @@ def test_windows_are_blended_towards_their_middles() -> None:
             Number.count += 1
             return torch.full_like(image, float(Number.count - 1))
 
-    found = array(gland_probability(noise_image((16, 16, 48)), Number(), (32, 16, 16)))[8, 8]
+    found = array(class_probabilities(noise_image((16, 16, 48)), Number(), (32, 16, 16))[0])[8, 8]
     assert Number.count == 2
     # Only the first window covers 0…15, only the second 32…47; the middle is both alike.
     np.testing.assert_allclose(found[:16], 0, atol=1e-6)
@@ -100,7 +100,7 @@ def test_a_run_can_be_cancelled_between_windows() -> None:
     token, network = CancelToken(), Seen()
     token.cancel()
     with pytest.raises(Cancelled):
-        gland_probability(noise_image((80, 48, 64)), network, (64, 48, 32), reporter=Reporter(None, token))
+        class_probabilities(noise_image((80, 48, 64)), network, (64, 48, 32), reporter=Reporter(None, token))
     assert network.sizes == []
 
 

@@ -230,6 +230,19 @@ def test_a_case_without_the_label_is_named(simulated) -> None:
         prepare_segmentation(simulated, SegmentationSettings("MR", structures={"nerve": 77}))
 
 
+def test_a_structure_may_lie_beyond_the_gland(simulated) -> None:
+    content = segmentation_content(structures={"urethra": 1, "seminal_vesicles": 7})
+    method = row_from(content, "test").method
+    sample = prepare_segmentation(simulated, method)
+    vesicles = array(simulated.mr_labels[simulated.label_names.index("seminal_vesicles")]) > 0
+    assert vesicles.any()
+    assert not (vesicles & (array(simulated.mr_gland) > 0)).any()
+    np.testing.assert_array_equal(array(sample.reference) == 3, vesicles)
+    _, classes = SegmentationTask(method, [[sample]], [])._draw(np.random.default_rng(0))
+    torch.testing.assert_close(classes.sum(1), torch.ones_like(classes[:, 0]))
+    assert float(classes[:, 3].sum()) > 0
+
+
 def test_the_loss_of_several_classes() -> None:
     """Perfect: nothing. Undecided: as computed by hand. A class that is absent costs nothing in Dice."""
     classes = torch.zeros(1, 3, 2, 2, 2)
@@ -269,7 +282,9 @@ def test_both_stages_train_and_what_is_exported_is_what_was_trained(tmp_path: Pa
     torch.testing.assert_close(
         own["encode1.stack.0.weight"], gland.encode1.stack[0].weight, atol=1e-3, rtol=0
     )
+    torch.testing.assert_close(own["head.weight"][:2], gland.head.weight, atol=1e-3, rtol=0)
     assert own["head.weight"].shape[0] == 4
+    assert float(own["head.weight"][2:].abs().max()) == 0
     loss, _ = task.loss(task.network, [np.random.default_rng(1)])
     assert torch.isfinite(loss)
     assert set(task.validate(task.network)) == {

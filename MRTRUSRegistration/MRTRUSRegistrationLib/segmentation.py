@@ -47,7 +47,7 @@ def segment_gland(
     found = []
     for axes in ("",) if orientation_known else ("", PUBLIC_AXES):
         view = with_orientation(image, axes) if axes else image
-        probability = gland_probability(
+        gland, *_ = class_probabilities(
             prepare_image(view, card.preprocessing),
             network,
             card.grid_vox,
@@ -55,7 +55,7 @@ def segment_gland(
             reporter=reporter,
             stage=f"segment {card.modality}",
         )
-        found.append((_on_image(resample(probability, Grid.of(view)), image), axes))
+        found.append((_on_image(resample(gland, Grid.of(view)), image), axes))
     probability, axes = max(found, key=lambda candidate: _certainty(candidate[0]))
     mask = clean_mask(probability, threshold=float(card.settings.get("threshold", 0.5)))
     if not np.any(sitk.GetArrayViewFromImage(mask)):
@@ -79,20 +79,6 @@ def _certainty(probability: sitk.Image) -> float:
     return float((2 * inside - 1).mean()) if inside.size else 0.0
 
 
-def gland_probability(
-    prepared: sitk.Image,
-    network: torch.nn.Module,
-    window_vox: tuple[int, int, int],
-    *,
-    device: str = "cpu",
-    reporter: Reporter | None = None,
-    stage: str = "segment",
-) -> sitk.Image:
-    """Probability of gland on the grid of the prepared image, window by window where it is larger."""
-    options = {"device": device, "reporter": reporter, "stage": stage}
-    return class_probabilities(prepared, network, window_vox, **options)[0]  # type: ignore[arg-type]
-
-
 def class_probabilities(
     prepared: sitk.Image,
     network: torch.nn.Module,
@@ -102,7 +88,10 @@ def class_probabilities(
     reporter: Reporter | None = None,
     stage: str = "segment",
 ) -> list[sitk.Image]:
-    """Probability of each class that the network tells from the background, as `gland_probability`."""
+    """Probability of each class that the network tells from the background, on the prepared image's grid.
+
+    Window by window where the image is larger; of a segmenter of the gland the gland is the only class.
+    """
     import torch
 
     volume = sitk.GetArrayFromImage(prepared)

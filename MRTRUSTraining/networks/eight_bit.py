@@ -7,45 +7,45 @@ from torch.nn import functional
 _LARGEST = 127
 
 
-class EightBitConv3d(nn.Module):
-    """A 3-D convolution whose weights are integers −127…127 times a scale for each output channel."""
+class _EightBit(nn.Module):
+    """Weights as integers −127…127 times a scale for each output channel."""
 
     weight: torch.Tensor
     scale: torch.Tensor
     bias: torch.Tensor | None
+
+    def __init__(self, convolution: nn.Conv3d | nn.ConvTranspose3d, *, output_axis: int) -> None:
+        super().__init__()
+        self.stride = [int(n) for n in convolution.stride]
+        weight, scale = _as_integers(convolution.weight, output_axis=output_axis)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", None if convolution.bias is None else convolution.bias.detach().clone())
+
+    def numbers(self) -> torch.Tensor:
+        """The weights as the convolution needs them."""
+        return self.weight.to(self.scale.dtype) * self.scale
+
+
+class EightBitConv3d(_EightBit):
+    """A 3-D convolution that keeps its weights in eight bits."""
 
     def __init__(self, convolution: nn.Conv3d) -> None:
-        super().__init__()
-        self.stride = [int(n) for n in convolution.stride]
+        super().__init__(convolution, output_axis=0)
         self.padding = [int(n) for n in convolution.padding]
-        weight, scale = _as_integers(convolution.weight, output_axis=0)
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale)
-        self.register_buffer("bias", None if convolution.bias is None else convolution.bias.detach().clone())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = self.weight.to(self.scale.dtype) * self.scale
-        return functional.conv3d(x, weight, self.bias, self.stride, self.padding)
+        return functional.conv3d(x, self.numbers(), self.bias, self.stride, self.padding)
 
 
-class EightBitConvTranspose3d(nn.Module):
-    """As `EightBitConv3d`, for a transposed convolution."""
-
-    weight: torch.Tensor
-    scale: torch.Tensor
-    bias: torch.Tensor | None
+class EightBitConvTranspose3d(_EightBit):
+    """A transposed 3-D convolution that keeps its weights in eight bits."""
 
     def __init__(self, convolution: nn.ConvTranspose3d) -> None:
-        super().__init__()
-        self.stride = [int(n) for n in convolution.stride]
-        weight, scale = _as_integers(convolution.weight, output_axis=1)
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale)
-        self.register_buffer("bias", None if convolution.bias is None else convolution.bias.detach().clone())
+        super().__init__(convolution, output_axis=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = self.weight.to(self.scale.dtype) * self.scale
-        return functional.conv_transpose3d(x, weight, self.bias, self.stride)
+        return functional.conv_transpose3d(x, self.numbers(), self.bias, self.stride)
 
 
 def _as_integers(weight: torch.Tensor, *, output_axis: int) -> tuple[torch.Tensor, torch.Tensor]:
