@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+import typer
+import yaml
 from cases import CENTRE_MM, mr_image, mr_mask, trus_image, trus_mask
 from row_case import registration_content, segmentation_content
 from shapes import array
@@ -33,6 +35,7 @@ from MRTRUSRegistrationLib.segmentation import PUBLIC_AXES
 from MRTRUSRegistrationLib.structures import structure_models, structure_probabilities
 from MRTRUSTraining.cli import app
 from MRTRUSTraining.data.fresh import loaded
+from MRTRUSTraining.evaluation import structure_ratio
 from MRTRUSTraining.export import export_registration, export_segmentation, read_run
 from MRTRUSTraining.losses import classes_dice_cross_entropy_loss
 from MRTRUSTraining.networks.cmsa import CMSANet
@@ -45,7 +48,7 @@ from MRTRUSTraining.run import begin_with
 from MRTRUSTraining.segmentation_training import SegmentationSettings, SegmentationTask
 from MRTRUSTraining.segmentation_training import prepare_sample as prepare_segmentation
 from MRTRUSTraining.shrink import shrink
-from MRTRUSTraining.simulation.cases import simulate
+from MRTRUSTraining.simulation.cases import simulate, write_case
 from MRTRUSTraining.simulation.sampling import sample_case
 
 NAMES = {"MR": "seen-mr", "TRUS": "seen-trus"}
@@ -91,6 +94,24 @@ def registrator(folder: Path, **settings: object) -> InstalledModel:
         settings={"structures": NAMES, "context": 1.0, **settings},
         name="row",
     )
+
+
+def test_what_both_images_show_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A structure of which the probability is everywhere half of another's stands to itself as the other."""
+    for modality in NAMES:
+        seeing(tmp_path / "models", modality)
+    monkeypatch.setenv("MRTRUS_MODELS", str(tmp_path / "models"))
+    write_case(simulate(sample_case(3, spacing_mm=3.0)), tmp_path / "data", 0)
+    content = registration_content(network="cmsa", options={"channels": 3}, structures=NAMES)
+    (tmp_path / "row.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    structure_ratio.main(tmp_path / "data", row=str(tmp_path / "row.yaml"))
+    zone, duct = capsys.readouterr().out.splitlines()
+    assert zone.startswith("1 pairs, zone: TRUS by MR ")
+    assert zone.split(":")[1] == duct.split(":")[1]
+    with pytest.raises(typer.BadParameter, match="shown no structures"):
+        structure_ratio.main(tmp_path / "data", row="cmsa")
 
 
 # --- in the pipeline -------------------------------------------------------------------------------------
