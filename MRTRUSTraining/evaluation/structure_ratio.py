@@ -41,9 +41,10 @@ def main(
     found = np.log(list(ratios(cases, settings, cache)))
     names = structure_models_named(settings.structures)["MR"].card.settings["structures"]
     for name, logs in zip(names, found.T, strict=True):
+        middle = np.exp(np.median(logs))
         most_apart, nearly_all = (np.exp(np.quantile(np.abs(logs), share)) for share in (1.0, 0.95))
         print(
-            f"{len(cases)} pairs, {name}: TRUS by MR {np.exp(np.median(logs)):.2f} (median), apart by a factor "
+            f"{len(cases)} pairs, {name}: TRUS by MR {middle:.2f} (median), apart by a factor "
             f"of {most_apart:.2f} at most, {nearly_all:.2f} in 95 %"
         )
 
