@@ -1,5 +1,7 @@
 """The deformable registration network with cross-modal spatial attention (paper A, section 2.2)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -52,6 +54,58 @@ class EncoderLevel(nn.Module):
         return moving, fixed, self.fusion(torch.cat([moving, fixed], dim=1))
 
 
+class AffineMotion(nn.Module):
+    """The motion of the whole gland, read from where learnt features lie in either volume.
+
+    From the features (B, C, K, J, I) of each level, one stream a modality, come maps whose centres of mass
+    are the features' places (spatial soft-argmax, Levine et al. 2016); a perceptron turns all places into an
+    affine velocity (B, 3, K, J, I) in voxels about the middle of the volume. Convolutions alone find a
+    rotation hard: what they add at a voxel depends on what is near, not on where it is. It begins at rest.
+    """
+
+    def __init__(self, channels: Sequence[int], points: int = 24, hidden: int = 96) -> None:
+        super().__init__()
+        self.moving_maps = nn.ModuleList(nn.Conv3d(n, points, 1) for n in channels)
+        self.fixed_maps = nn.ModuleList(nn.Conv3d(n, points, 1) for n in channels)
+        for maps in (*self.moving_maps, *self.fixed_maps):
+            # Wide enough for maps with a peak: even ones all have their centre in the middle.
+            nn.init.normal_(maps.weight, std=0.7)
+        self.hidden = nn.Linear(6 * points * len(channels), hidden)
+        self.parameters_of = nn.Linear(hidden, 12)
+        nn.init.zeros_(self.parameters_of.weight)
+        nn.init.zeros_(self.parameters_of.bias)
+
+    def forward(
+        self, moving: list[torch.Tensor], fixed: list[torch.Tensor], like: torch.Tensor
+    ) -> torch.Tensor:
+        places: list[torch.Tensor] = []
+        for level, maps in enumerate(self.moving_maps):
+            places.append(centres(maps(moving[level])))
+        for level, maps in enumerate(self.fixed_maps):
+            places.append(centres(maps(fixed[level])))
+        hidden = functional.leaky_relu(self.hidden(torch.cat(places, dim=1).flatten(1)), 0.01)
+        parameters = self.parameters_of(hidden).float()
+        # In units in which all parameters of usual motions are of one order.
+        matrix, shift = 0.1 * parameters[:, :9].view(-1, 3, 3), parameters[:, 9:]
+        places_vox = voxel_places(like).flatten(1)
+        velocity = matrix @ places_vox + shift[:, :, None]
+        return velocity.view(-1, 3, like.shape[2], like.shape[3], like.shape[4])
+
+
+def voxel_places(like: torch.Tensor) -> torch.Tensor:
+    """(3, K, J, I): the place of each voxel of a volume (…, K, J, I), in voxels from its middle."""
+    k, j, i = like.shape[2], like.shape[3], like.shape[4]
+    axes = [torch.arange(n, dtype=torch.float32, device=like.device) - (n - 1) / 2 for n in (k, j, i)]
+    return torch.stack(torch.meshgrid(axes, indexing="ij"))
+
+
+def centres(maps: torch.Tensor) -> torch.Tensor:
+    """(B, P, 3): centres of mass of the softmax over the voxels of (B, P, K, J, I), −1…1 along each axis."""
+    weights = torch.softmax(maps.float().flatten(2), dim=2)
+    size = torch.tensor([maps.shape[2], maps.shape[3], maps.shape[4]], device=maps.device).view(3, 1) / 2
+    return weights @ (voxel_places(maps).flatten(1) / size).transpose(0, 1)
+
+
 class CMSANet(FlowNetwork):
     """Dual-stream encoder, four levels of attention, fused skips, concatenating decoder, flow head.
 
@@ -66,7 +120,8 @@ class CMSANet(FlowNetwork):
     `initialisation` is that of `flow.is_kept`. The published network has no norm (`normalisation` "none");
     with "instance", an instance norm after every convolution but the head, it learns to see how a gland is
     turned, and has 1,120 parameters more. `channels` are those of each region: the image, and what is known
-    of the structures inside it; each beyond the first has 864 parameters.
+    of the structures inside it; each beyond the first has 864 parameters. With `affine` an `AffineMotion`
+    that reads the second and the third level is added to the velocity.
     """
 
     widths = (16, 32, 32, 32)
@@ -79,11 +134,14 @@ class CMSANet(FlowNetwork):
         initialisation: str = "default",
         normalisation: str = "none",
         channels: int = 1,
+        affine: bool = False,
     ) -> None:
         super().__init__(integration_steps)
         normalised = one_of(("none", "instance"), normalisation=normalisation) == "instance"
         if not isinstance(attention, bool):
             raise ValueError(f"attention must be true or false, not {attention!r}")
+        if not isinstance(affine, bool):
+            raise ValueError(f"affine must be true or false, not {affine!r}")
         inputs = (at_least(1, channels=channels), *self.widths[:-1])
         self.encoder = nn.ModuleList(
             EncoderLevel(n_in, n, attention, normalised=normalised)
@@ -91,6 +149,7 @@ class CMSANet(FlowNetwork):
         )
         self.bottleneck = ConvBlock(2 * self.widths[-1], 32, kernel=1, normalised=normalised)
         self.add_decoder(self.widths, normalised=normalised)
+        self.affine = AffineMotion(self.widths[1:3]) if affine else None
         if is_kept(initialisation):
             self._keep_signal(2.0 if attention else 1.0)
 
@@ -106,11 +165,17 @@ class CMSANet(FlowNetwork):
 
     def velocity(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         skips: list[torch.Tensor] = []
+        both: list[list[torch.Tensor]] = [[], []]
         for level in self.encoder:
             moving, fixed, skip = level(moving, fixed)
             skips.append(skip)
+            both[0].append(moving)
+            both[1].append(fixed)
             moving, fixed = functional.max_pool3d(moving, 2), functional.max_pool3d(fixed, 2)
-        return self.decode(self.bottleneck(torch.cat([moving, fixed], dim=1)), skips)
+        velocity = self.decode(self.bottleneck(torch.cat([moving, fixed], dim=1)), skips)
+        if self.affine is None:
+            return velocity
+        return velocity.float() + self.affine(both[0][1:3], both[1][1:3], velocity)
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         return self.displacement(self.velocity(moving, fixed))
