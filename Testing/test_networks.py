@@ -60,6 +60,8 @@ def test_vnet_drops_features_only_in_training() -> None:
 
 def test_vnet_normalises_contrast_and_brightness_away() -> None:
     """Instance norm after the first convolution: only the residual path sees the scale of the input."""
+    # Random weights may leave a channel so little variance that the norm's epsilon shows.
+    torch.manual_seed(0)
     network = VNet((4, 4, 6, 8, 10)).eval()
     image = torch.rand(1, 1, 16, 16, 16)
     first = network.encode1.stack(image)
