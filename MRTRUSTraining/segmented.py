@@ -13,6 +13,7 @@ from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSRegistrationLib.geometry import Grid, mask_volume_ml
 from MRTRUSRegistrationLib.models import InstalledModel, find_model
 from MRTRUSRegistrationLib.segmentation import agree_on_volume, segment_gland
+from MRTRUSRegistrationLib.structures import MODALITIES
 
 from .data.cache import cached
 from .data.cases import Case, LoadedCase
@@ -25,7 +26,7 @@ def segmenters_named(named: Mapping[str, str]) -> dict[str, InstalledModel]:
     """One segmenter for MR and one for TRUS; none where none are named. `InputError` where one is missing."""
     if not named:
         return {}
-    if set(named) != {"MR", "TRUS"}:
+    if set(named) != set(MODALITIES):
         raise InputError("The setting `segmenters` names one model for MR and one for TRUS, nothing else.")
     return {
         modality: find_model(task="segmentation", modality=modality, name=name)

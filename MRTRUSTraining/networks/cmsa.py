@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from .flow import ConvBlock, FlowNetwork, is_kept
 from .options import at_least, one_of
+from .warp import identity_grid
 
 
 class CrossModalSpatialAttention(nn.Module):
@@ -94,9 +95,8 @@ class AffineMotion(nn.Module):
 
 def voxel_places(like: torch.Tensor) -> torch.Tensor:
     """(3, K, J, I): the place of each voxel of a volume (…, K, J, I), in voxels from its middle."""
-    k, j, i = like.shape[2], like.shape[3], like.shape[4]
-    axes = [torch.arange(n, dtype=torch.float32, device=like.device) - (n - 1) / 2 for n in (k, j, i)]
-    return torch.stack(torch.meshgrid(axes, indexing="ij"))
+    places = identity_grid((like.shape[2], like.shape[3], like.shape[4]), like.device)[0]
+    return places - places[:, -1:, -1:, -1:] / 2
 
 
 def centres(maps: torch.Tensor) -> torch.Tensor:
