@@ -34,14 +34,19 @@ _TITLES = {"vnet": "V-Net", "cmsa": "Dual-stream registration network with cross
 LICENCE = "Apache-2.0 for the file; see training_data for what the weights were learnt from."
 
 
-def load_best(folder: Path, network: torch.nn.Module) -> dict[str, Any]:
-    """Load the weights selected on validation into `network`; returns their record."""
+def load_best(
+    folder: Path, network: torch.nn.Module, *, beyond: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, Any]:
+    """Load the weights selected on validation into `network`; returns their record.
+
+    `beyond` are weights for what the run's network lacked.
+    """
     path = folder / "best.pt"
     if not path.is_file():
         raise InputError(f"{folder} holds no best.pt; train there first.")
     record = torch.load(path, map_location="cpu", weights_only=True)
     try:
-        network.load_state_dict(record["network"])
+        network.load_state_dict({**(beyond or {}), **record["network"]})
     except RuntimeError as error:
         raise InputError(f"{path} holds the weights of another network.") from error
     network.eval()
@@ -109,7 +114,8 @@ def _probability(
     networks: Sequence[torch.nn.Module], settings: SegmentationSettings
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """What is exported, and what the card says of its networks."""
-    parts = [GlandProbability(network, mirror=settings.mirror_averaged) for network in networks]
+    told = {"mirror": settings.mirror_averaged, "coordinates": 3 if settings.coordinates else 0}
+    parts = [GlandProbability(network, **told) for network in networks]
     if len(parts) == 1:
         return parts[0].eval(), {}
     mixing = {"middle": settings.detail_middle, "width": settings.detail_width}
@@ -152,7 +158,9 @@ def export_registration(
 def _exported(network: torch.nn.Module, settings: RegistrationSettings) -> torch.nn.Module:
     if not settings.mirror_averaged:
         return network
-    return MirrorAveragedWithGlands(network) if settings.inputs == "images+masks" else MirrorAveraged(network)
+    if settings.inputs == "images+masks":
+        return MirrorAveragedWithGlands(network)
+    return MirrorAveraged(network, coordinates=settings.coordinates)
 
 
 class MirrorAveragedWithGlands(torch.nn.Module):

@@ -11,10 +11,11 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
 
+from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample
 from MRTRUSRegistrationLib.regions import region_grid, scaled_image
 from MRTRUSRegistrationLib.rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial
-from MRTRUSRegistrationLib.structures import structure_models_named, structure_probabilities
+from MRTRUSRegistrationLib.structures import SeenStructures, seen_structures, structure_models_named
 from MRTRUSRegistrationLib.transforms import displacement_vox
 
 from .data.augmentation import (
@@ -36,9 +37,9 @@ class RegistrationSample:
     """One pair on the network's grid after the alignment; tensors are (1, C, K, J, I).
 
     Images are in 0…1 over the whole volume, unmasked, and after them come the probabilities of the structures
-    that the network is given; labels hold the gland first, then landmarks. Where the
-    true map is known, the labels are the gland alone, and two fields (1, 3, K, J, I) in voxels say where the
-    fixed voxels lie: `truth_vox` in the unchanged moving volume, `change_vox` where augmentation took the
+    that the network is given, and coordinates in the gland; labels hold the gland first, then landmarks. Where
+    the true map is known, the labels are the gland alone, and two fields (1, 3, K, J, I) in voxels say where
+    the fixed voxels lie: `truth_vox` in the unchanged moving volume, `change_vox` where augmentation took the
     moving voxels from. `moving_drawn` and `fixed_drawn` are the glands as segmenters drew them, one channel
     each.
     """
@@ -80,13 +81,13 @@ def prepare_sample(
     grid, _ = region_grid(case.trus_gland, card)
     moving = scaled_image(case.mr, grid, alignment, card)
     fixed = scaled_image(case.trus, grid, None, card)
-    seen = _seen_structures(case, settings)
+    seen = _seen_structures(case, settings, drawn or (case.mr_gland, case.trus_gland))
     structures = len(case.mr_labels) if case.truth is None else 1
     return RegistrationSample(
         case.name,
         case.patient,
-        _tensor([moving, *(resample(each, grid, alignment) for each in seen["MR"])]),
-        _tensor([fixed, *(resample(each, grid, None) for each in seen["TRUS"])]),
+        _tensor([moving, *_shown(seen["MR"].on(grid, alignment), settings)]),
+        _tensor([fixed, *_shown(seen["TRUS"].on(grid, None), settings)]),
         _tensor([_on_grid(label, grid, alignment) for label in case.mr_labels[:structures]]),
         _tensor([_on_grid(label, grid, None) for label in case.trus_labels[:structures]]),
         settings.preprocessing.spacing_mm[0],
@@ -96,13 +97,28 @@ def prepare_sample(
     )
 
 
-def _seen_structures(case: LoadedCase, settings: RegistrationSettings) -> dict[str, tuple[sitk.Image, ...]]:
-    """The probabilities that the network is given beside each image; none where no models are named."""
+def _seen_structures(
+    case: LoadedCase, settings: RegistrationSettings, glands: Glands
+) -> dict[str, SeenStructures]:
+    """What models see beside each image, given where the glands are; nothing where no models are named."""
     if not settings.structures:
-        return {"MR": (), "TRUS": ()}
-    images = {"MR": case.mr, "TRUS": case.trus}
+        return {"MR": SeenStructures(), "TRUS": SeenStructures()}
+    images = {"MR": (case.mr, glands[0]), "TRUS": (case.trus, glands[1])}
     models = structure_models_named(settings.structures)
-    return {modality: structure_probabilities(images[modality], models[modality]) for modality in images}
+    return {
+        modality: seen_structures(image, models[modality], gland)
+        for modality, (image, gland) in images.items()
+    }
+
+
+def _shown(seen: SeenStructures, settings: RegistrationSettings) -> tuple[sitk.Image, ...]:
+    if not settings.coordinates:
+        return seen.probabilities
+    if not seen.coordinates:
+        raise InputError(
+            "The row sets `coordinates`, which the models of its `structures` do not tell; name others."
+        )
+    return (*seen.probabilities, *seen.coordinates)
 
 
 def aligned(case: LoadedCase, alignment: Alignment) -> sitk.Transform:
@@ -140,7 +156,7 @@ def _prepared(case: Case, settings: RegistrationSettings, cache: Path | None) ->
     said += [code for code in (case.mr_orientation, case.trus_orientation) if code is not None]
     content = cached(
         cache,
-        (case.name, settings.preprocessing, settings.grid_vox, how, *said),
+        (case.name, settings.preprocessing, settings.grid_vox, how, settings.coordinates, *said),
         case.files,
         lambda: _prepared_anew(case, settings, cache).__dict__,
     )
@@ -190,6 +206,9 @@ def augment(
     if rng.random() < 0.5:
         moving, fixed = flip_left_right(moving), flip_left_right(fixed)
         change, truth = flip_displacement(change), None if truth is None else flip_displacement(truth)
+        if settings.coordinates:
+            for volume in (moving, fixed):
+                volume[:, sample.fixed_image.shape[1] - 1].neg_()
     moving_image, moving_labels, moving_drawn = _unstacked(moving, sample)
     fixed_image, fixed_labels, fixed_drawn = _unstacked(fixed, sample)
     return replace(

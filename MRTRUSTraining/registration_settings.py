@@ -67,7 +67,8 @@ class RegistrationSettings:
     segmenters are not random, and a network can learn to see through them.
 
     `structures` names the models whose probabilities the network is given beside the images, see
-    `structures.structure_models`.
+    `structures.structure_models`. With `coordinates` it is given the gland and then these models' coordinates
+    in it too, see `structures.SeenStructures`; only for networks that have the option of that name.
 
     `sharper`, `rigid_part` and `extend_mm` are for the card, see `models.model_for_detail` and
     `deformable.deform_with_network`.
@@ -104,6 +105,7 @@ class RegistrationSettings:
     validation_draws: int = 2
     intensity: IntensityRange = IntensityRange(probability=0.3, noise=0.02)
     structures: Mapping[str, str] = field(default_factory=dict)
+    coordinates: bool = False
     sharper: Sharper | None = None
     rigid_part: bool = False
     extend_mm: float = 0.0
@@ -133,6 +135,8 @@ def region_settings(settings: RegistrationSettings) -> dict[str, Any]:
         content["extend_mm"] = settings.extend_mm
     if settings.structures:
         content["structures"] = dict(settings.structures)
+    if settings.coordinates:
+        content["coordinates"] = True
     if settings.sharper is not None:
         content["sharper"] = asdict(settings.sharper)
     return content

@@ -103,8 +103,11 @@ class RegistrationTask:
         return fixed, moving
 
     def _region(self, image: torch.Tensor, gland: torch.Tensor) -> torch.Tensor:
-        """The image with its gland shown, and the probabilities after it as they are."""
-        return torch.cat([show_gland(image[:, :1], gland, **self.settings.shown), image[:, 1:]], dim=1)
+        """The image with its gland shown, and what is seen in it as it is; the gland before coordinates."""
+        shown = show_gland(image[:, :1], gland, **self.settings.shown)
+        if not self.settings.coordinates:
+            return torch.cat([shown, image[:, 1:]], dim=1)
+        return torch.cat([shown, image[:, 1:-3], gland, image[:, -3:]], dim=1)
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """Misdrawn masks, the same every time: landmark or true error decides, overlap is reported."""

@@ -84,11 +84,12 @@ def begin_with(weights: Path, network: torch.nn.Module) -> None:
     head that tells more classes apart begins with those it knew. Of two networks in one file, blurred and
     sharp, the sharp one's are taken. `InputError` where nothing fits.
     """
+    own = network.state_dict()
     if weights.suffix != ".json":
-        load_best(weights, network)
+        # What the network has beyond that run's begins anew.
+        load_best(weights, network, beyond=own)
         return
     state = load_network(InstalledModel(read_card(weights), weights), "cpu").state_dict()
-    own = network.state_dict()
     found = {key: value for key in own for name, value in state.items() if f".{name}".endswith(f".{key}")}
     widened = {key: _widened(key, value, own[key].shape) for key, value in found.items()}
     fitting = {key: value for key, value in widened.items() if value.shape == own[key].shape}

@@ -4,7 +4,7 @@ of the structures inside it."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +16,13 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
 from MRTRUSRegistrationLib.measures import dsc
 from MRTRUSRegistrationLib.models import Preprocessing, prepare_image
-from MRTRUSRegistrationLib.segmentation import class_probabilities, clean_mask
+from MRTRUSRegistrationLib.segmentation import around_gland, class_probabilities, clean_mask
 
 from .data.augmentation import (
     IntensityRange,
     SpatialRange,
+    fit_about,
+    flip_displacement,
     flip_left_right,
     random_displacement,
     random_fit,
@@ -29,6 +31,7 @@ from .data.augmentation import (
 from .data.cache import cached
 from .data.cases import Case, LoadedCase, load_case
 from .data.fresh import Source, samples_at
+from .gland_coordinates import GlandChart
 from .losses import (
     classes_dice_cross_entropy_loss,
     collapsed_classes,
@@ -74,6 +77,8 @@ class SegmentationSettings:
     mirror_averaged: bool = True
     loss: SegmentationLoss = "dice"
     structures: Mapping[str, int] = field(default_factory=dict)
+    # Weight of the error of where in the gland each voxel lies, see `gland_coordinates`; 0: it is not told.
+    coordinates: float = 0.0
     # Whether what is exported keeps its weights as 8-bit integers, see `networks.eight_bit`.
     eight_bit: bool = False
     # Standard deviation of what is added to a training image's intensity inside each structure.
@@ -93,7 +98,8 @@ class SegmentationSettings:
 class SegmentationSample:
     """One prepared volume: network input and label map, both on the card's grid, and the original label map.
 
-    In a label map (uint8) 0 is background, 1 the gland, 2 and on its structures.
+    In a label map (uint8) 0 is background, 1 the gland, 2 and on its structures. `coordinates` (vectors, see
+    `gland_coordinates`) lie on the card's grid too.
     """
 
     name: str
@@ -101,6 +107,7 @@ class SegmentationSample:
     prepared: sitk.Image
     labels: sitk.Image
     reference: sitk.Image
+    coordinates: sitk.Image | None = None
 
 
 def prepare_sample(case: LoadedCase, settings: SegmentationSettings) -> SegmentationSample:
@@ -109,8 +116,20 @@ def prepare_sample(case: LoadedCase, settings: SegmentationSettings) -> Segmenta
     masks = [labels[0], *wanted]
     prepared = prepare_image(image, settings.preprocessing)
     source = "real" if case.truth is None else "simulated"
-    coarse = [resample_mask(mask, Grid.of(prepared)) for mask in masks]
-    return SegmentationSample(case.name, source, prepared, _label_map(coarse), _label_map(masks))
+    grid = Grid.of(prepared)
+    coarse = [resample_mask(mask, grid) for mask in masks]
+    coordinates = _coordinates(case, grid, settings) if settings.coordinates else None
+    return SegmentationSample(case.name, source, prepared, _label_map(coarse), _label_map(masks), coordinates)
+
+
+def _coordinates(case: LoadedCase, grid: Grid, settings: SegmentationSettings) -> sitk.Image:
+    if case.truth is None:
+        raise InputError(
+            f"Case {case.name} has no true map, by which coordinates in the gland are known; train on "
+            "simulated cases alone (--simulated) or set `coordinates` to 0."
+        )
+    chart = GlandChart.of(case.mr_gland)
+    return chart.on(grid, None if settings.modality == "MR" else case.truth)
 
 
 def _place(case: LoadedCase, structure: str, channel: int) -> int:
@@ -145,6 +164,8 @@ def _prepared(case: Case, settings: SegmentationSettings, cache: Path | None) ->
         return prepare_sample(load_case(case), settings)
     mr = settings.modality == "MR"
     files = [case.mr_path, case.mr_labels_path] if mr else [case.trus_path, case.trus_labels_path]
+    if settings.coordinates:
+        files = list(case.files)
     content = cached(
         cache,
         (
@@ -155,6 +176,7 @@ def _prepared(case: Case, settings: SegmentationSettings, cache: Path | None) ->
             settings.preprocessing,
             case.truth_path,
             *settings.structures.items(),
+            *(("coordinates",) if settings.coordinates else ()),
         ),
         files,
         lambda: _as_content(prepare_sample(load_case(case), settings)),
@@ -164,7 +186,7 @@ def _prepared(case: Case, settings: SegmentationSettings, cache: Path | None) ->
 
 def _as_content(sample: SegmentationSample) -> dict[str, Any]:
     """The sample for the cache, which keeps tensors, numbers and strings: an image is tensor and grid."""
-    return {name: _flat(value) for name, value in sample.__dict__.items()}
+    return {name: _flat(value) for name, value in sample.__dict__.items() if value is not None}
 
 
 def _flat(value: str | sitk.Image) -> Any:
@@ -174,7 +196,10 @@ def _flat(value: str | sitk.Image) -> Any:
 
 
 def _from_content(value: Any) -> Any:
-    return value if isinstance(value, str) else Grid(**value["grid"]).image(value["tensor"].numpy())
+    if isinstance(value, str):
+        return value
+    array = value["tensor"].numpy()
+    return Grid(**value["grid"]).image(array, vector=array.ndim == 4)
 
 
 class SegmentationTask:
@@ -203,6 +228,8 @@ class SegmentationTask:
         images, classes = (torch.cat(each) for each in zip(*pairs, strict=True))
         logits = forward(images)
         classes = classes.to(logits.device)
+        if self.settings.coordinates:
+            return self._loss_with_coordinates(logits, classes)
         if self.settings.structures:
             return classes_dice_cross_entropy_loss(logits, classes), {}
         glands = classes[:, 1:]
@@ -212,19 +239,37 @@ class SegmentationTask:
         dice = float(two_class_dice_loss(logits.detach(), glands))
         return loss, {"dice": dice, "cross_entropy": float(loss.detach()) - dice}
 
+    def _loss_with_coordinates(
+        self, output: torch.Tensor, drawn: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """The last three channels of both are coordinates."""
+        logits, classes = output[:, :-3], drawn[:, :-3]
+        error = coordinate_error(output[:, -3:], drawn[:, -3:], 1 - classes[:, 0])
+        loss = classes_dice_cross_entropy_loss(logits, classes)
+        figures = {"classes": float(loss.detach()), "coordinates": float(error.detach())}
+        return loss + self.settings.coordinates * error, figures
+
     def _draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         first = len(self._sources) == 1 or rng.random() < self.settings.first_share
         source = self._sources[0 if first else int(rng.integers(1, len(self._sources)))]
         samples = samples_at(source, self.step)
-        image, masks = _tensors(samples[int(rng.integers(len(samples)))], len(self.settings.structures))
+        sample = samples[int(rng.integers(len(samples)))]
+        image, masks = _tensors(sample, len(self.settings.structures))
+        both = torch.cat([image, masks, *_coordinate_tensors(sample)], dim=1)
         size = self.settings.training_vox[::-1]
-        both = random_fit(torch.cat([image, masks], dim=1), size, rng)
+        if self.settings.structures:
+            # Structures are looked for about a gland that is known.
+            both = fit_about(both, masks[0, 0], size)
+        both = random_fit(both, size, rng)
         both = warp(both, random_displacement(rng, self.settings.spatial, size))
+        image, masks, places = both.tensor_split([1, 1 + masks.shape[1]], dim=1)
         if rng.random() < 0.5:
-            both = flip_left_right(both)
-        image, classes = both[:, :1], collapsed_classes((both[:, 1:] > 0.5).float())
+            image, masks = flip_left_right(image), flip_left_right(masks)
+            # They are vectors along the array's axes, as displacements are.
+            places = flip_displacement(places) if places.shape[1] else places
+        classes = collapsed_classes((masks > 0.5).float())
         image = self._with_other_contrast(image, classes, rng)
-        return random_intensity(image, rng, self.settings.intensity), classes
+        return random_intensity(image, rng, self.settings.intensity), torch.cat([classes, places], dim=1)
 
     def _with_other_contrast(
         self, image: torch.Tensor, classes: torch.Tensor, rng: np.random.Generator
@@ -252,26 +297,68 @@ class SegmentationTask:
             overlaps = [self._validation_dsc(network, sample) for sample in samples]
             for name in overlaps[0]:
                 figures[f"{name}_{source}"] = float(np.mean([overlap[name] for overlap in overlaps]))
-        return {"score": float(np.mean(list(figures.values()))), **figures}
+        # An error of coordinates counts against the overlaps, in units of the gland's half-extent.
+        signed = [-value if name.startswith("coordinates") else value for name, value in figures.items()]
+        return {"score": float(np.mean(signed)), **figures}
 
     def _validation_dsc(self, network: torch.nn.Module, sample: SegmentationSample) -> dict[str, float]:
-        classes = class_probabilities(sample.prepared, GlandProbability(network), self.settings.window_vox)
+        coordinates = 3 if self.settings.coordinates else 0
+        seer = GlandProbability(network, coordinates=coordinates)
+        window = self.settings.window_vox
+        if self.settings.structures:
+            sample = _about_the_gland(sample, window)
+        classes = class_probabilities(sample.prepared, seer, window)
+        error = {}
+        if sample.coordinates is not None:
+            places, truth = _stacked(classes[-3:]), _coordinate_tensors(sample)[0]
+            inside = _stacked([sample.labels]).clamp(max=1)
+            error = {"coordinates_error": float(coordinate_error(places, truth, inside[:, 0]))}
+            classes = classes[:-3]
         grid = Grid.of(sample.reference)
         found = [resample(probability, grid) for probability in classes]
         if not self.settings.structures:
             return {"dsc": dsc(clean_mask(found[0], threshold=self.settings.threshold), sample.reference)}
         seen = np.stack([sitk.GetArrayFromImage(probability) for probability in found])
         likeliest = np.concatenate([1 - seen.sum(axis=0, keepdims=True), seen]).argmax(axis=0)
-        return {
+        overlaps = {
             f"dsc_{name}": dsc(grid.image((likeliest == value).astype(np.uint8)), sample.reference == value)
             for value, name in enumerate(self.settings.structures, start=2)
         }
+        return {**overlaps, **error}
+
+
+def coordinate_error(found: torch.Tensor, truth: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Mean distance of coordinates (B, 3, K, J, I) over the voxels weighed by `inside` (B, K, J, I)."""
+    distance = (found - truth).square().sum(dim=1).add(1e-6).sqrt()
+    return (distance * inside).sum() / inside.sum().clamp(min=1.0)
 
 
 def network_options(settings: SegmentationSettings) -> dict[str, Any]:
     """The options that the segmenter is built with: the row's, and as many classes as it has structures."""
-    extra = {"classes": 2 + len(settings.structures)} if settings.structures else {}
+    extra: dict[str, Any] = {"classes": 2 + len(settings.structures)} if settings.structures else {}
+    if settings.coordinates:
+        extra["coordinates"] = True
     return {**settings.options, **extra}
+
+
+def _about_the_gland(sample: SegmentationSample, window_vox: tuple[int, int, int]) -> SegmentationSample:
+    """What the pipeline shows of a sample: the window about its gland."""
+    gland = sample.labels > 0
+    prepared, labels = (around_gland(image, gland, window_vox) for image in (sample.prepared, sample.labels))
+    places = sample.coordinates
+    coordinates = None if places is None else around_gland(places, gland, window_vox)
+    return replace(sample, prepared=prepared, labels=labels, coordinates=coordinates)
+
+
+def _stacked(images: Sequence[sitk.Image]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([sitk.GetArrayFromImage(image) for image in images])[None]).float()
+
+
+def _coordinate_tensors(sample: SegmentationSample) -> list[torch.Tensor]:
+    """Coordinates (1, 3, K, J, I) in array-axis order, where the sample has them."""
+    if sample.coordinates is None:
+        return []
+    return [torch.from_numpy(sitk.GetArrayFromImage(sample.coordinates)).movedim(-1, 0)[None]]
 
 
 def _tensors(sample: SegmentationSample, structures: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -32,7 +32,7 @@ from MRTRUSRegistrationLib.models import (
 )
 from MRTRUSRegistrationLib.regions import regions_of_interest
 from MRTRUSRegistrationLib.segmentation import PUBLIC_AXES
-from MRTRUSRegistrationLib.structures import structure_models, structure_probabilities
+from MRTRUSRegistrationLib.structures import SeenStructures, seen_structures, structure_models
 from MRTRUSTraining.cli import app
 from MRTRUSTraining.data.fresh import loaded
 from MRTRUSTraining.evaluation import structure_ratio
@@ -118,7 +118,9 @@ def test_what_both_images_show_is_compared(
 
 
 def test_probabilities_lie_on_the_image(tmp_path: Path) -> None:
-    zone, duct = structure_probabilities(trus_image(), seeing(tmp_path, "TRUS"))
+    seen = seen_structures(trus_image(), seeing(tmp_path, "TRUS"), trus_mask())
+    assert seen.coordinates == ()
+    zone, duct = seen.probabilities
     assert zone.GetSize() == trus_image().GetSize()
     bright = array(trus_image()) > np.percentile(array(trus_image()), 90)
     assert array(zone)[bright].mean() > 2 * array(zone)[~bright].mean()
@@ -129,8 +131,8 @@ def test_axes_that_the_header_does_not_state_are_those_that_were_found(tmp_path:
     """A volume whose header is wrong: the answer lies on it voxel by voxel, as seen along the true axes."""
     model = seeing(tmp_path, "TRUS")
     true = with_orientation(trus_image(), PUBLIC_AXES)
-    found = structure_probabilities(trus_image(), model, axes=PUBLIC_AXES)[0]
-    expected = structure_probabilities(true, model)[0]
+    found = seen_structures(trus_image(), model, trus_mask(), axes=PUBLIC_AXES).probabilities[0]
+    expected = seen_structures(true, model, with_orientation(trus_mask(), PUBLIC_AXES)).probabilities[0]
     np.testing.assert_array_equal(array(found), array(expected))
     assert found.GetDirection() == trus_image().GetDirection()
 
@@ -139,9 +141,8 @@ def test_a_network_is_shown_the_structures_of_both_images(tmp_path: Path) -> Non
     models = [seeing(tmp_path, modality) for modality in NAMES]
     installed = registrator(tmp_path)
     mr = trus_image() * 0.5 + 30.0 * sitk.Cast(trus_mask(), sitk.sitkFloat32)
-    seen = [
-        structure_probabilities(image, model) for image, model in zip((mr, trus_image()), models, strict=True)
-    ]
+    images = mr, trus_image()
+    seen = [seen_structures(image, model, trus_mask()) for image, model in zip(images, models, strict=True)]
     regions = regions_of_interest(
         mr,
         trus_image(),
@@ -152,7 +153,9 @@ def test_a_network_is_shown_the_structures_of_both_images(tmp_path: Path) -> Non
         mr_structures=seen[0],
         trus_structures=seen[1],
     )
-    difference = array(regions.moving_structures[1]).sum() - array(regions.fixed_structures[1]).sum()
+    both = regions.moving_structures, regions.fixed_structures
+    moving_sum, fixed_sum = (array(each.probabilities[1]).sum() for each in both)
+    difference = moving_sum - fixed_sum
     assert abs(difference) > 50
     found = deform_with_network(mr, trus_image(), trus_mask(), trus_mask(), IDENTITY, installed)
     moved = np.array(found.transform.TransformPoint(CENTRE_MM)) - CENTRE_MM
@@ -172,8 +175,8 @@ def test_structures_that_one_image_lacks_are_said(tmp_path: Path, share: float, 
         trus_mask(),
         IDENTITY,
         installed.card,
-        mr_structures=(gland * 0.5, gland * 0.25),
-        trus_structures=(gland * 0.5 * share, gland * 0.25 * share),
+        mr_structures=SeenStructures((gland * 0.5, gland * 0.25)),
+        trus_structures=SeenStructures((gland * 0.5 * share, gland * 0.25 * share)),
     )
     warnings = _structure_warnings(regions, ["transition_zone", "urethra"])
     assert [warning.code for warning in warnings] == ["structures_differ"] * warned
@@ -320,9 +323,9 @@ def test_both_stages_train_and_what_is_exported_is_what_was_trained(tmp_path: Pa
         card = export_segmentation(tmp_path / modality, each, tmp_path / "models", name=name)
         assert read_card(card).task == "structures"
     model = InstalledModel(read_card(card), card)
-    found = structure_probabilities(simulated.trus, model)
-    assert len(found) == 2
-    assert float(array(found[0]).max()) <= 1
+    found = seen_structures(simulated.trus, model, simulated.trus_gland)
+    assert len(found.probabilities) == 2
+    assert float(array(found.probabilities[0]).max()) <= 1
     shown_to_a_registration(tmp_path, simulated)
 
 

@@ -23,7 +23,7 @@ from .progress import Reporter
 from .regions import RegionsOfInterest, regions_of_interest
 from .results import Deformation, QualityWarning, RigidAlignment
 from .rigid import as_rigid, linear_parts, nearest_rigid, rotation_deg
-from .structures import structure_models, structure_probabilities
+from .structures import SeenStructures, seen_structures, structure_models
 from .transforms import displacement_mm, edge_fade, field_transform
 
 _LEAST_FADE_VOX = 5
@@ -84,11 +84,11 @@ def deform_with_network(
     network = load_network(model, device)
     seers = structure_models(model)
     structures: dict[str, Any] = {}
-    for modality, each in seers.items():
-        image, lie = (mr, mr_axes) if modality == "MR" else (trus, axes)
-        found = structure_probabilities(image, each, axes=lie, device=device)
-        structures[f"{modality.lower()}_structures"] = found
     glands = mr_gland, trus_gland
+    for modality, each in seers.items():
+        image, gland, lie = (mr, mr_gland, mr_axes) if modality == "MR" else (trus, trus_gland, axes)
+        found = seen_structures(image, each, gland, axes=lie, device=device)
+        structures[f"{modality.lower()}_structures"] = found
     regions = regions_of_interest(mr, trus, *glands, rigid, model.card, axes=axes, **structures)
     reporter.report(_STAGE, 0.3, "Computing the deformation")
     inputs = (
@@ -142,7 +142,8 @@ def extended(field_mm: np.ndarray, gland: np.ndarray, grid: Grid, width_mm: floa
 def _structure_warnings(regions: RegionsOfInterest, names: Sequence[str]) -> tuple[QualityWarning, ...]:
     """A structure of which one image shows far more than the other, or neither shows any."""
     warnings = []
-    pairs = zip(names, regions.moving_structures, regions.fixed_structures, strict=True)
+    both_seen = (regions.moving_structures.probabilities, regions.fixed_structures.probabilities)
+    pairs = zip(names, *both_seen, strict=True)
     for name, *both in pairs:
         if name in _BEYOND_GLAND:
             continue
@@ -186,10 +187,11 @@ def _turn_warnings(angle_deg: float) -> tuple[QualityWarning, ...]:
 
 
 def _network_inputs(regions: RegionsOfInterest, card: ModelCard) -> tuple[tuple[sitk.Image, ...], ...]:
-    """The channels of each input, as the card's `inputs` says: the two regions (the default) with their
-    structures, or the two glands after them."""
-    moving = (regions.moving, *regions.moving_structures)
-    fixed = (regions.fixed, *regions.fixed_structures)
+    """The channels of each input, as the card's `inputs` says: the two regions (the default) with what is
+    seen in them, or the two glands after them."""
+    wanted = bool(card.settings.get("coordinates", False))
+    moving = (regions.moving, *_channels(regions.moving_structures, regions.moving_gland, wanted))
+    fixed = (regions.fixed, *_channels(regions.fixed_structures, regions.fixed_gland, wanted))
     if card.settings.get("inputs", "regions") == "regions":
         return moving, fixed
     if card.settings["inputs"] == "images+masks":
@@ -198,6 +200,18 @@ def _network_inputs(regions: RegionsOfInterest, card: ModelCard) -> tuple[tuple[
         f"The card of {card.name} asks for the inputs {card.settings['inputs']!r}, which this version does "
         "not know; export the model again."
     )
+
+
+def _channels(seen: SeenStructures, gland: sitk.Image, coordinates: bool) -> tuple[sitk.Image, ...]:
+    """The structures, and where the network wants coordinates the gland that they hold in, then these."""
+    if not coordinates:
+        return seen.probabilities
+    if not seen.coordinates:
+        raise InputError(
+            "The registration model wants coordinates in the gland, which the models of its structures do "
+            "not tell; install the models that it was exported with."
+        )
+    return (*seen.probabilities, gland, *seen.coordinates)
 
 
 def deform_with_syn(

@@ -6,7 +6,6 @@ Both images are masked by their gland and sampled on one grid around the TRUS gl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +14,17 @@ import SimpleITK as sitk  # noqa: N813
 
 from .geometry import Grid, mask_points_mm, orientation_code, reordered_direction, resample
 from .models import ModelCard, rescale_intensity
+from .structures import SeenStructures
+
+_NOTHING_SEEN = SeenStructures()
 
 
 @dataclass(frozen=True)
 class RegionsOfInterest:
     """Moving (MR) and fixed (TRUS) regions and both glands (0…1) on the same grid, float32.
 
-    `clipped` says that the TRUS gland does not fit into the grid. The structures are probabilities on the
-    grid, for models that want them.
+    `clipped` says that the TRUS gland does not fit into the grid. What is seen of structures is on the grid
+    too, for models that want it.
     """
 
     moving: sitk.Image
@@ -31,8 +33,8 @@ class RegionsOfInterest:
     fixed_gland: sitk.Image
     grid: Grid
     clipped: bool
-    moving_structures: tuple[sitk.Image, ...] = ()
-    fixed_structures: tuple[sitk.Image, ...] = ()
+    moving_structures: SeenStructures = _NOTHING_SEEN
+    fixed_structures: SeenStructures = _NOTHING_SEEN
 
 
 def region_grid(trus_gland: sitk.Image, card: ModelCard, axes: str = "") -> tuple[Grid, bool]:
@@ -92,12 +94,12 @@ def regions_of_interest(
     card: ModelCard,
     *,
     axes: str = "",
-    mr_structures: Sequence[sitk.Image] = (),
-    trus_structures: Sequence[sitk.Image] = (),
+    mr_structures: SeenStructures = _NOTHING_SEEN,
+    trus_structures: SeenStructures = _NOTHING_SEEN,
 ) -> RegionsOfInterest:
     """Both regions of interest; `rigid` maps TRUS points to MR points, `axes` as in `region_grid`.
 
-    The structures are probabilities on the grids of their images.
+    What is seen of structures is on the grids of the images.
     """
     grid, clipped = region_grid(trus_gland, card, axes)
     moving_gland = resample(sitk.Cast(mr_gland, sitk.sitkFloat32), grid, rigid)
@@ -111,6 +113,6 @@ def regions_of_interest(
         fixed_gland,
         grid,
         clipped,
-        tuple(resample(each, grid, rigid) for each in mr_structures),
-        tuple(resample(each, grid, None) for each in trus_structures),
+        mr_structures.on(grid, rigid),
+        trus_structures.on(grid, None),
     )

@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy.special import logit
 
 from .errors import RegistrationError
-from .geometry import Grid, mask_volume_ml, resample, with_orientation
+from .geometry import Grid, mask_points_mm, mask_volume_ml, resample, with_orientation
 from .models import InstalledModel, load_network, prepare_image
 from .progress import Reporter
 from .results import GlandSegmentation, QualityWarning
@@ -115,6 +115,22 @@ def class_probabilities(
     if total is None:
         raise ValueError("A volume without voxels has no window.")
     return [Grid.of(prepared).image((each / weight)[start]) for each in total]
+
+
+def around_gland(prepared: sitk.Image, gland: sitk.Image, window_vox: tuple[int, int, int]) -> sitk.Image:
+    """The part of a prepared image, `window_vox` (i, j, k) at most, about the middle of a gland's extent.
+
+    The gland's mask may lie on another grid. An empty one leaves the image whole.
+    """
+    points = mask_points_mm(gland)
+    if len(points) == 0:
+        return prepared
+    places = np.linalg.solve(Grid.of(prepared).index_to_point[:3, :3], (points - prepared.GetOrigin()).T)
+    middle = (places.min(axis=1) + places.max(axis=1)) / 2
+    size = np.array(prepared.GetSize())
+    kept = np.minimum(size, window_vox)
+    start = np.clip(np.round(middle - (kept - 1) / 2), 0, size - kept).astype(int)
+    return sitk.RegionOfInterest(prepared, kept.tolist(), start.tolist())
 
 
 def _pad(volume: np.ndarray, window: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -7,6 +7,7 @@ probability for each of the structures that its own card lists, in the same orde
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import SimpleITK as sitk  # noqa: N813
@@ -14,7 +15,7 @@ import SimpleITK as sitk  # noqa: N813
 from .errors import InputError
 from .geometry import Grid, resample, with_orientation
 from .models import InstalledModel, find_model, load_network, prepare_image
-from .segmentation import class_probabilities
+from .segmentation import around_gland, class_probabilities
 
 MODALITIES = ("MR", "TRUS")
 
@@ -45,19 +46,41 @@ def structure_models_named(named: Mapping[str, str], extra: Path | None = None) 
     return found
 
 
-def structure_probabilities(
-    image: sitk.Image, model: InstalledModel, *, axes: str = "", device: str = "cpu"
-) -> tuple[sitk.Image, ...]:
-    """Probability of each structure (float32, 0…1) on the image's own grid.
+@dataclass(frozen=True)
+class SeenStructures:
+    """What a model sees in one image, on the image's own grid (float32), zero where it did not look.
 
-    `axes` says how the image's axes lie in the patient where its header does not.
+    `probabilities` are those of each structure, 0…1. `coordinates` say where in the gland a voxel lies: along
+    the axes z, y and x of the MR in which the model learnt them, from the middle of the gland, about ±1 at
+    its surface, and the same for the same tissue in both images. Empty of a model that does not tell them.
     """
-    view = with_orientation(image, axes) if axes else image
-    prepared = prepare_image(view, model.card.preprocessing)
+
+    probabilities: tuple[sitk.Image, ...] = ()
+    coordinates: tuple[sitk.Image, ...] = ()
+
+    def on(self, grid: Grid, transform: sitk.Transform | None) -> SeenStructures:
+        """The same on another grid, whose points the transform takes to those of the image."""
+        return SeenStructures(
+            tuple(resample(each, grid, transform) for each in self.probabilities),
+            tuple(resample(each, grid, transform) for each in self.coordinates),
+        )
+
+
+def seen_structures(
+    image: sitk.Image, model: InstalledModel, gland: sitk.Image, *, axes: str = "", device: str = "cpu"
+) -> SeenStructures:
+    """What the model sees in an image, of which it is shown what its card's grid holds about the gland.
+
+    `gland` is a mask on the image's grid; `axes` says how the image's axes lie in the patient where its
+    header does not.
+    """
+    views = [with_orientation(each, axes) if axes else each for each in (image, gland)]
+    prepared = around_gland(prepare_image(views[0], model.card.preprocessing), views[1], model.card.grid_vox)
     network = load_network(model, device)
+    seen = class_probabilities(prepared, network, model.card.grid_vox, device=device)
+    found = [resample(each, Grid.of(views[0])) for each in seen]
+    for each in found:
+        each.CopyInformation(image)
     # The first class is the gland without its structures.
-    seen = class_probabilities(prepared, network, model.card.grid_vox, device=device)[1:]
-    found = tuple(resample(probability, Grid.of(view)) for probability in seen)
-    for probability in found:
-        probability.CopyInformation(image)
-    return found
+    first_coordinate = 1 + len(model.card.settings["structures"])
+    return SeenStructures(tuple(found[1:first_coordinate]), tuple(found[first_coordinate:]))

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .coordinate_motion import coordinate_motion, voxel_places
 from .flow import ConvBlock, FlowNetwork, is_kept
 from .options import at_least, one_of
-from .warp import identity_grid
+from .warp import warp
 
 
 class CrossModalSpatialAttention(nn.Module):
@@ -93,12 +94,6 @@ class AffineMotion(nn.Module):
         return velocity.view(-1, 3, like.shape[2], like.shape[3], like.shape[4])
 
 
-def voxel_places(like: torch.Tensor) -> torch.Tensor:
-    """(3, K, J, I): the place of each voxel of a volume (…, K, J, I), in voxels from its middle."""
-    places = identity_grid((like.shape[2], like.shape[3], like.shape[4]), like.device)[0]
-    return places - places[:, -1:, -1:, -1:] / 2
-
-
 def centres(maps: torch.Tensor) -> torch.Tensor:
     """(B, P, 3): centres of mass of the softmax over the voxels of (B, P, K, J, I), −1…1 along each axis."""
     weights = torch.softmax(maps.float().flatten(2), dim=2)
@@ -121,7 +116,9 @@ class CMSANet(FlowNetwork):
     with "instance", an instance norm after every convolution but the head, it learns to see how a gland is
     turned, and has 1,120 parameters more. `channels` are those of each region: the image, and what is known
     of the structures inside it; each beyond the first has 864 parameters. With `affine` an `AffineMotion`
-    that reads the second and the third level is added to the velocity.
+    that reads the second and the third level is added to the velocity. With `coordinates` the last four
+    channels are the gland and its coordinates; the moving volume is first moved rigidly as they say
+    (`coordinate_motion`), and the displacement is that of both.
     """
 
     widths = (16, 32, 32, 32)
@@ -135,6 +132,7 @@ class CMSANet(FlowNetwork):
         normalisation: str = "none",
         channels: int = 1,
         affine: bool = False,
+        coordinates: bool = False,
     ) -> None:
         super().__init__(integration_steps)
         normalised = one_of(("none", "instance"), normalisation=normalisation) == "instance"
@@ -142,7 +140,10 @@ class CMSANet(FlowNetwork):
             raise ValueError(f"attention must be true or false, not {attention!r}")
         if not isinstance(affine, bool):
             raise ValueError(f"affine must be true or false, not {affine!r}")
-        inputs = (at_least(1, channels=channels), *self.widths[:-1])
+        if not isinstance(coordinates, bool):
+            raise ValueError(f"coordinates must be true or false, not {coordinates!r}")
+        self.coordinates = coordinates
+        inputs = (at_least(5 if coordinates else 1, channels=channels), *self.widths[:-1])
         self.encoder = nn.ModuleList(
             EncoderLevel(n_in, n, attention, normalised=normalised)
             for n_in, n in zip(inputs, self.widths, strict=True)
@@ -178,23 +179,48 @@ class CMSANet(FlowNetwork):
         return velocity.float() + self.affine(both[0][1:3], both[1][1:3], velocity)
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
-        return self.displacement(self.velocity(moving, fixed))
+        if not self.coordinates:
+            return self.displacement(self.velocity(moving, fixed))
+        rotation, shift = coordinate_motion(moving, fixed)
+        places = voxel_places(fixed)[None]
+        moved = warp(moving, moved_rigidly(places, rotation, shift) - places)
+        rest = self.displacement(self.velocity(within_gland(moved), within_gland(fixed)))
+        return moved_rigidly(places + rest, rotation, shift) - places
+
+
+def moved_rigidly(places: torch.Tensor, rotation: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Rotation (B, 3, 3) and shift (B, 3, 1) of places (B, 3, K, J, I) as float32."""
+    moved = rotation @ places.flatten(2).double() + shift
+    return moved.float().view(-1, 3, places.shape[2], places.shape[3], places.shape[4])
+
+
+def within_gland(volume: torch.Tensor) -> torch.Tensor:
+    """Channels (B, C, K, J, I) whose last three, the coordinates, are zero outside the fourth-last, the gland."""
+    return torch.cat([volume[:, :-3], volume[:, -3:] * volume[:, -4:-3]], dim=1)
 
 
 class MirrorAveraged(nn.Module):
     """What is exported: a registration network averaged over a pair and its mirror image.
 
     The mirror is along the last axis (left–right in LPS order); the mirrored field is mirrored back, which
-    changes the sign of its component along that axis.
+    changes the sign of its component along that axis. With `coordinates` the last channel of the inputs is
+    such a component too.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, coordinates: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.coordinates = coordinates
+
+    def mirror_image(self, volume: torch.Tensor) -> torch.Tensor:
+        mirrored = volume.flip([4])
+        if not self.coordinates:
+            return mirrored
+        return torch.cat([mirrored[:, :-1], -mirrored[:, -1:]], dim=1)
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         straight = self.network(moving, fixed)
-        mirrored = self.network(moving.flip([4]), fixed.flip([4])).flip([4])
+        mirrored = self.network(self.mirror_image(moving), self.mirror_image(fixed)).flip([4])
         sign = torch.ones(1, 3, 1, 1, 1, dtype=mirrored.dtype, device=mirrored.device)
         sign[:, 2] = -1.0
         return (straight + mirrored * sign) / 2

@@ -49,11 +49,20 @@ class VNet(nn.Module):
 
     `widths` are the channels of the four levels and the bottleneck; the paper's official widths have
     9,443,266 parameters. Every spatial size must be divisible by 16. The first class is the background.
+
+    With `coordinates` three channels follow the logits: where in the gland each voxel lies, see
+    `gland_coordinates`. They are smooth, so they are read from the features at a quarter of the resolution.
     """
 
     paper_widths = (16, 32, 64, 128, 256)
 
-    def __init__(self, widths: Sequence[int] = paper_widths, dropout: float = 0.5, classes: int = 2) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int] = paper_widths,
+        dropout: float = 0.5,
+        classes: int = 2,
+        coordinates: bool = False,
+    ) -> None:
         super().__init__()
         w1, w2, w3, w4, w5 = five_widths(widths)
         self.encode1 = ResidualStage(1, w1, 1)
@@ -71,6 +80,11 @@ class VNet(nn.Module):
         self.decode1 = ResidualStage(w1, w1, 1)
         self.dropout = nn.Dropout3d(dropout)
         self.head = nn.Conv3d(w1, classes, 1)
+        self.coordinates = (
+            nn.Sequential(nn.Conv3d(w3, w3, 3, padding=1), nn.ReLU(), nn.Conv3d(w3, 3, 1))
+            if coordinates
+            else None
+        )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x1 = self.encode1(image)
@@ -80,9 +94,14 @@ class VNet(nn.Module):
         x = self.dropout(self.bottleneck(self.down4(x4)))
         x = self.decode4(self.up4(x) + x4)
         x = self.decode3(self.up3(x) + x3)
+        found: list[torch.Tensor] = []
+        if self.coordinates is not None:
+            coarse = self.coordinates(x)
+            found.append(functional.interpolate(coarse, scale_factor=4.0, mode="trilinear"))
         x = self.decode2(self.up2(x) + x2)
         x = self.decode1(self.up1(x) + x1)
-        return self.head(self.dropout(x))
+        found.insert(0, self.head(self.dropout(x)))
+        return torch.cat(found, dim=1)
 
 
 class GlandProbability(nn.Module):
@@ -90,20 +109,32 @@ class GlandProbability(nn.Module):
     every class but the background, which for a gland segmenter is one.
 
     With `mirror` the mean over the image and its mirror image along the last axis (left–right in LPS order)
-    is returned, for the gland may be either way round.
+    is returned, for the gland may be either way round. The last `coordinates` channels of the network are no
+    logits but coordinates in array-axis order, and follow as they are.
     """
 
-    def __init__(self, network: nn.Module, *, mirror: bool = False) -> None:
+    def __init__(self, network: nn.Module, *, mirror: bool = False, coordinates: int = 0) -> None:
         super().__init__()
         self.network = network
         self.mirror = mirror
+        self.coordinates = coordinates
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        probability = torch.softmax(self.network(image), dim=1)[:, 1:]
+        found = self.seen(image)
         if self.mirror:
-            mirrored = torch.softmax(self.network(image.flip([4])), dim=1)[:, 1:]
-            probability = (probability + mirrored.flip([4])) / 2
-        return probability
+            mirrored = self.seen(image.flip([4])).flip([4])
+            if self.coordinates > 0:
+                # Left is right in the mirror.
+                mirrored = torch.cat([mirrored[:, :-1], -mirrored[:, -1:]], dim=1)
+            found = (found + mirrored) / 2
+        return found
+
+    def seen(self, image: torch.Tensor) -> torch.Tensor:
+        """Probabilities and coordinates of the image as it is."""
+        output = self.network(image)
+        classes = output.shape[1] - self.coordinates
+        probability = torch.softmax(output[:, :classes], dim=1)[:, 1:]
+        return torch.cat([probability, output[:, classes:]], dim=1)
 
 
 def detail(image: torch.Tensor) -> torch.Tensor:
