@@ -37,7 +37,7 @@ class RegistrationSample:
     """One pair on the network's grid after the alignment; tensors are (1, C, K, J, I).
 
     Images are in 0…1 over the whole volume, unmasked, and after them come the probabilities of the structures
-    that the network is given, and coordinates in the gland; labels hold the gland first, then landmarks. Where
+    that the network is given, and coordinates in the gland; labels hold the gland first, then landmarks. If
     the true map is known, the labels are the gland alone, and two fields (1, 3, K, J, I) in voxels say where
     the fixed voxels lie: `truth_vox` in the unchanged moving volume, `change_vox` where augmentation took the
     moving voxels from. `moving_drawn` and `fixed_drawn` are the glands as segmenters drew them, one channel

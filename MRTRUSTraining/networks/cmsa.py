@@ -195,7 +195,7 @@ def moved_rigidly(places: torch.Tensor, rotation: torch.Tensor, shift: torch.Ten
 
 
 def within_gland(volume: torch.Tensor) -> torch.Tensor:
-    """Channels (B, C, K, J, I) whose last three, the coordinates, are zero outside the fourth-last, the gland."""
+    """(B, C, K, J, I) whose last three channels, coordinates, are zero outside the gland, the one before."""
     return torch.cat([volume[:, :-3], volume[:, -3:] * volume[:, -4:-3]], dim=1)
 
 

@@ -18,7 +18,7 @@ def quadratic(coordinates: torch.Tensor) -> torch.Tensor:
 
 
 def coordinate_motion(moving: torch.Tensor, fixed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotation (B, 3, 3) and shift (B, 3, 1) that take fixed voxels to moving ones, about the volume's middle.
+    """Rotation (B, 3, 3) and shift (B, 3, 1) of fixed voxels to moving ones, about the volume's middle.
 
     The last four channels of both inputs (B, C, K, J, I) are the gland (0…1) and its coordinates
     (`structures.SeenStructures`). Over the moving gland the voxels' places are fitted as quadratic functions
