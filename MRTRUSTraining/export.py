@@ -25,7 +25,10 @@ from .registration_settings import RegistrationSettings, draft_card
 from .segmentation_training import SegmentationSettings, network_options
 
 _SEGMENTATION_FIGURE = "gland DSC of one network's cleaned mask on the image's own grid, by source of cases"
-_STRUCTURES_FIGURE = "DSC of the likeliest class on the image's own grid, by structure and source of cases"
+_STRUCTURES_FIGURE = (
+    "DSC of the likeliest class on the image's own grid, by structure and source of cases; of coordinates the "
+    "mean distance in the gland, in its half-extents"
+)
 _REGISTRATION_FIGURE = (
     "misdrawn reference masks, aligned as in the pipeline: per case RMS of the landmarks' centroid distances "
     "(mm) and gland DSC, means over cases"
@@ -190,9 +193,9 @@ def decision(settings: SegmentationSettings) -> dict[str, Any]:
     """How the probability becomes a mask, or which structures the probabilities are of."""
     if settings.structures:
         return {"structures": list(settings.structures)}
-    if settings.volume_agreement is None:
-        return {"threshold": settings.threshold}
-    return {"threshold": settings.threshold, "volume_agreement": asdict(settings.volume_agreement)}
+    further = {"volume_agreement": settings.volume_agreement, "sharper": settings.sharper}
+    said = {name: asdict(value) for name, value in further.items() if value is not None}
+    return {"threshold": settings.threshold, **said}
 
 
 def _architecture(

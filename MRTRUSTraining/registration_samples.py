@@ -13,6 +13,7 @@ import torch
 
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample
+from MRTRUSRegistrationLib.models import drawers
 from MRTRUSRegistrationLib.regions import region_grid, scaled_image
 from MRTRUSRegistrationLib.rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial
 from MRTRUSRegistrationLib.structures import SeenStructures, seen_structures, structure_models_named
@@ -151,7 +152,7 @@ def _prepared(case: Case, settings: RegistrationSettings, cache: Path | None) ->
         return prepare_sample(load_case(case), settings)
     how = RigidSettings() if settings.alignment == "rigid" else settings.alignment
     models = list(structure_models_named(settings.structures).values()) if settings.structures else []
-    models += segmenters_named(settings.segmenters).values()
+    models += [each for model in segmenters_named(settings.segmenters).values() for each in drawers(model)]
     said = [model.card.sha256 for model in models]
     said += [code for code in (case.mr_orientation, case.trus_orientation) if code is not None]
     content = cached(

@@ -15,7 +15,7 @@ import torch
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
 from MRTRUSRegistrationLib.measures import dsc
-from MRTRUSRegistrationLib.models import Preprocessing, prepare_image
+from MRTRUSRegistrationLib.models import Preprocessing, Sharper, prepare_image
 from MRTRUSRegistrationLib.segmentation import around_gland, class_probabilities, clean_mask
 
 from .data.augmentation import (
@@ -85,6 +85,8 @@ class SegmentationSettings:
     structure_contrast: float = 0.0
     threshold: float = 0.5
     volume_agreement: VolumeAgreement | None = None
+    # The model of structures that draws the gland again in sharp images, see `models.model_to_draw_again`.
+    sharper: Sharper | None = None
     # Between the blurred public volumes (detail 0.02 to 0.03) and simulated sharp ones (0.08 to 0.16).
     detail_middle: float = 0.055
     detail_width: float = 0.005

@@ -11,7 +11,7 @@ import torch
 
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSRegistrationLib.geometry import Grid, mask_volume_ml
-from MRTRUSRegistrationLib.models import InstalledModel, find_model
+from MRTRUSRegistrationLib.models import InstalledModel, drawers, find_model
 from MRTRUSRegistrationLib.segmentation import agree_on_volume, segment_gland
 from MRTRUSRegistrationLib.structures import MODALITIES
 
@@ -47,7 +47,7 @@ def segmented_glands(case: LoadedCase, named: Mapping[str, str]) -> Glands:
 
 def cached_glands(case: Case, loaded: LoadedCase, named: Mapping[str, str], cache: Path) -> Glands:
     """`segmented_glands`, drawn once for the same case and models."""
-    models = [model.card.sha256 for model in segmenters_named(named).values()]
+    models = [each.card.sha256 for model in segmenters_named(named).values() for each in drawers(model)]
     axes = (case.mr_orientation, case.trus_orientation)
     content = cached(
         cache,

@@ -161,6 +161,21 @@ def test_with_integration_the_field_is_the_integrated_velocity() -> None:
     assert (field - velocity).abs().max() > 0.01
 
 
+def test_a_decoder_that_ends_at_half_resolution_has_the_same_layers() -> None:
+    torch.manual_seed(0)
+    whole, half = with_large_flow(CMSANet()), with_large_flow(CMSANet(half_resolution=True))
+    half.load_state_dict(whole.state_dict())
+    moving, fixed = pair()
+    sizes: list[torch.Size] = []
+    half.final.register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0].shape[2:]))
+    with torch.inference_mode():
+        velocity = half.velocity(moving, fixed)
+    assert velocity.shape == (1, 3, *moving.shape[2:])
+    assert [2 * n for n in sizes[0]] == list(moving.shape[2:])
+    with pytest.raises(ValueError, match="half_resolution must be"):
+        CMSANet(half_resolution="yes")  # type: ignore[arg-type]
+
+
 def test_the_two_inputs_are_not_interchangeable() -> None:
     network = with_large_flow(CMSANet())
     moving, fixed = pair()

@@ -18,7 +18,7 @@ from .ants_masks import mask_pair, run_ants
 from .errors import InputError, RegistrationError
 from .geometry import Grid
 from .jacobian import jacobian_determinant
-from .models import InstalledModel, ModelCard, load_network
+from .models import BEYOND_GLAND, InstalledModel, ModelCard, load_network
 from .progress import Reporter
 from .regions import RegionsOfInterest, regions_of_interest
 from .results import Deformation, QualityWarning, RigidAlignment
@@ -34,8 +34,6 @@ _LARGEST_ROTATION_DEG = 20.0
 # in TRUS differs by a factor of 2.25 at most (MRTRUSTraining.evaluation.structure_ratio).
 _MOST_VOLUME_RATIO = 2.5
 _LEAST_STRUCTURE_ML = 0.05
-# A TRUS volume may end within what lies beyond the gland, so that its volumes need not agree.
-_BEYOND_GLAND = frozenset({"seminal_vesicles"})
 # Where the gland's weight is less, an extended field fades to zero.
 _LEAST_WEIGHT = 1e-4
 _STORED_SPACING_MM = 1.0
@@ -145,7 +143,8 @@ def _structure_warnings(regions: RegionsOfInterest, names: Sequence[str]) -> tup
     both_seen = (regions.moving_structures.probabilities, regions.fixed_structures.probabilities)
     pairs = zip(names, *both_seen, strict=True)
     for name, *both in pairs:
-        if name in _BEYOND_GLAND:
+        # A TRUS volume may end within them.
+        if name in BEYOND_GLAND:
             continue
         seen_ml = [
             float(sitk.GetArrayViewFromImage(each).sum()) * regions.grid.voxel_volume_mm3 / 1000

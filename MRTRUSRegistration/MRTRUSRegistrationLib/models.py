@@ -21,6 +21,8 @@ from .geometry import Grid, resample
 if TYPE_CHECKING:
     import torch
 
+# Structures that models tell apart and that do not belong to the gland.
+BEYOND_GLAND = frozenset({"seminal_vesicles"})
 _LOG = logging.getLogger(__name__)
 CARD_FORMAT = 1
 Task = Literal["segmentation", "registration", "structures"]
@@ -161,7 +163,11 @@ def find_model(
 
 @dataclass(frozen=True)
 class Sharper:
-    """A card's setting `sharper`: for a TRUS volume of more than `detail`, the other `model` is taken."""
+    """A card's setting `sharper`: for a volume of more than `detail` the other `model` is taken.
+
+    Of a registration model it is the TRUS that decides, and the other model is one too. Of a segmenter it is
+    the image itself, and the other is a model of structures, which draws the gland again.
+    """
 
     detail: float
     model: str
@@ -183,6 +189,27 @@ def model_for_detail(model: InstalledModel, trus: sitk.Image, extra: Path | None
         )
     _LOG.info("The TRUS volume is sharp: %s instead of %s", sharper.model, model.card.name)
     return find_model(task="registration", modality=model.card.modality, name=sharper.model, extra=extra)
+
+
+def model_to_draw_again(segmenter: InstalledModel, prepared: sitk.Image) -> InstalledModel | None:
+    """The model of structures that a segmenter's card names for an image as sharp as this, else None.
+
+    The image is as the segmenter's card prepares it. The other model is looked for beside the card first;
+    `InputError` when it is not installed.
+    """
+    sharper = _sharper(segmenter.card)
+    if sharper is None or detail(prepared) <= sharper.detail:
+        return None
+    return drawers(segmenter)[-1]
+
+
+def drawers(segmenter: InstalledModel) -> list[InstalledModel]:
+    """A segmenter, and the model of structures that its card names for sharp images, if it names one."""
+    sharper, card = _sharper(segmenter.card), segmenter.card
+    if sharper is None:
+        return [segmenter]
+    options = {"modality": card.modality, "name": sharper.model, "extra": segmenter.card_path.parent}
+    return [segmenter, find_model(task="structures", **options)]  # type: ignore[arg-type]
 
 
 def _sharper(card: ModelCard) -> Sharper | None:

@@ -172,6 +172,7 @@ class _Run:
         self.reporter = reporter
         self.timings_s: dict[str, float] = {}
         self.models: list[InstalledModel] = []
+        self.segmenters: dict[str, InstalledModel] = {}
         self.device = resolve_device(settings.device)
         # A model that is missing should stop the run before its slow stages.
         self.network = None if settings.method in _METHODS else self._network(trus)
@@ -196,12 +197,14 @@ class _Run:
         return found
 
     def _segmenter(self, modality: str) -> InstalledModel:
-        self.models.append(find_model(task="segmentation", modality=modality, extra=self.settings.models))
-        return self.models[-1]
+        found = find_model(task="segmentation", modality=modality, extra=self.settings.models)
+        self.segmenters[modality] = found
+        self.models.append(found)
+        return found
 
     def agree(self, mr_gland: GlandSegmentation, trus_gland: GlandSegmentation) -> GlandSegmentation:
         """The segmented TRUS gland, redrawn with what the MR gland says of its volume."""
-        return agree_on_volume(trus_gland, mask_volume_ml(mr_gland.mask), self.models[-1])
+        return agree_on_volume(trus_gland, mask_volume_ml(mr_gland.mask), self.segmenters["TRUS"])
 
     def segment(
         self, image: sitk.Image, given: GlandSegmentation | sitk.Image | None, modality: str, *, known: bool
@@ -215,9 +218,13 @@ class _Run:
             return GlandSegmentation(given, axes=axes, warnings=mask_warnings(given, modality))
         with self.stage(f"segment {modality}"):
             model = self._segmenter(modality)
-            return segment_gland(
+            found = segment_gland(
                 image, model, orientation_known=known, device=self.device, reporter=self.reporter
             )
+            if found.model != model.card.name:
+                extra, name = model.card_path.parent, found.model
+                self.models.append(find_model(task="structures", modality=modality, name=name, extra=extra))
+            return found
 
     def initial(self, mr_gland: GlandSegmentation, trus_gland: GlandSegmentation) -> sitk.Transform:
         start = self.settings.initial

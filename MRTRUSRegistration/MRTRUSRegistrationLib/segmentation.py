@@ -13,7 +13,13 @@ from scipy.special import logit
 
 from .errors import RegistrationError
 from .geometry import Grid, mask_points_mm, mask_volume_ml, resample, with_orientation
-from .models import InstalledModel, load_network, prepare_image
+from .models import (
+    BEYOND_GLAND,
+    InstalledModel,
+    load_network,
+    model_to_draw_again,
+    prepare_image,
+)
 from .progress import Reporter
 from .results import GlandSegmentation, QualityWarning
 
@@ -38,7 +44,8 @@ def segment_gland(
     """Segment the gland; mask (uint8) and probability (float32) lie on the image's own grid.
 
     Where the orientation is not known, the network sees the image both as the header says and with the axes
-    of public data, and the result it is surer of is taken.
+    of public data, and the result it is surer of is taken. Where the card names a model for sharp images
+    (`models.model_to_draw_again`), that one draws the gland again, in a window about what was found first.
     """
     reporter = reporter or Reporter()
     card = model.card
@@ -46,7 +53,7 @@ def segment_gland(
     network = load_network(model, device)
     found = []
     for axes in ("",) if orientation_known else ("", PUBLIC_AXES):
-        view = with_orientation(image, axes) if axes else image
+        view = _seen_along(image, axes)
         gland, *_ = class_probabilities(
             prepare_image(view, card.preprocessing),
             network,
@@ -62,8 +69,47 @@ def segment_gland(
         raise RegistrationError(
             f"No gland was found in the {card.modality} image; draw it and give it as a mask."
         )
-    reporter.report(f"segment {card.modality}", 1.0, f"{mask_volume_ml(mask):.0f} ml")
-    return GlandSegmentation(mask, probability, card.name, axes, mask_warnings(mask, card.modality))
+    drawn = GlandSegmentation(mask, probability, card.name, axes)
+    finer = model_to_draw_again(model, prepare_image(_seen_along(image, axes), card.preprocessing))
+    if finer is not None:
+        drawn = _drawn_again(image, drawn, finer, device=device)
+    reporter.report(f"segment {card.modality}", 1.0, f"{mask_volume_ml(drawn.mask):.0f} ml")
+    return replace(drawn, warnings=mask_warnings(drawn.mask, card.modality))
+
+
+def _seen_along(image: sitk.Image, axes: str) -> sitk.Image:
+    return with_orientation(image, axes) if axes else image
+
+
+def _drawn_again(
+    image: sitk.Image, first: GlandSegmentation, model: InstalledModel, *, device: str
+) -> GlandSegmentation:
+    """The gland with all that lies in it as a model of structures sees it about where it was found first."""
+    seen = seen_classes(image, first.mask, model, axes=first.axes, device=device)
+    inner = [name not in BEYOND_GLAND for name in model.card.settings["structures"]]
+    # The first class is the gland without its structures.
+    parts = [seen[0], *(each for each, inside in zip(seen[1:], inner, strict=False) if inside)]
+    total = np.sum([sitk.GetArrayFromImage(part) for part in parts], axis=0, dtype=np.float32)
+    probability = Grid.of(image).image(total)
+    mask = clean_mask(probability, threshold=0.5)
+    # A gland that it does not see at all stays as it was found first.
+    if not np.any(sitk.GetArrayViewFromImage(mask)):
+        return first
+    return GlandSegmentation(mask, probability, model.card.name, first.axes)
+
+
+def seen_classes(
+    image: sitk.Image, gland: sitk.Image, model: InstalledModel, *, axes: str = "", device: str = "cpu"
+) -> list[sitk.Image]:
+    """All that a model of structures tells, on the image's grid, of what its card's grid holds about a gland.
+
+    The classes but the background, the gland without its structures first, and coordinates after them.
+    """
+    view = _seen_along(image, axes)
+    prepared = prepare_image(view, model.card.preprocessing)
+    prepared = around_gland(prepared, _seen_along(gland, axes), model.card.grid_vox)
+    seen = class_probabilities(prepared, load_network(model, device), model.card.grid_vox, device=device)
+    return [_on_image(resample(each, Grid.of(view)), image) for each in seen]
 
 
 def _on_image(probability: sitk.Image, image: sitk.Image) -> sitk.Image:

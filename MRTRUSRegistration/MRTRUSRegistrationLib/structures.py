@@ -13,9 +13,9 @@ from pathlib import Path
 import SimpleITK as sitk  # noqa: N813
 
 from .errors import InputError
-from .geometry import Grid, resample, with_orientation
-from .models import InstalledModel, find_model, load_network, prepare_image
-from .segmentation import around_gland, class_probabilities
+from .geometry import Grid, resample
+from .models import InstalledModel, find_model
+from .segmentation import seen_classes
 
 MODALITIES = ("MR", "TRUS")
 
@@ -74,13 +74,7 @@ def seen_structures(
     `gland` is a mask on the image's grid; `axes` says how the image's axes lie in the patient where its
     header does not.
     """
-    views = [with_orientation(each, axes) if axes else each for each in (image, gland)]
-    prepared = around_gland(prepare_image(views[0], model.card.preprocessing), views[1], model.card.grid_vox)
-    network = load_network(model, device)
-    seen = class_probabilities(prepared, network, model.card.grid_vox, device=device)
-    found = [resample(each, Grid.of(views[0])) for each in seen]
-    for each in found:
-        each.CopyInformation(image)
+    found = seen_classes(image, gland, model, axes=axes, device=device)
     # The first class is the gland without its structures.
     first_coordinate = 1 + len(model.card.settings["structures"])
     return SeenStructures(tuple(found[1:first_coordinate]), tuple(found[first_coordinate:]))

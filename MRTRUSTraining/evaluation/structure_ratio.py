@@ -20,11 +20,14 @@ from ..registration_settings import RegistrationSettings
 from ..row import find_row
 
 
-def ratios(cases: list[Case], settings: RegistrationSettings, cache: Path | None) -> Iterator[list[float]]:
+def ratios(
+    cases: list[Case], settings: RegistrationSettings, structures: int, cache: Path | None
+) -> Iterator[list[float]]:
     """For each case the volume seen in TRUS by that seen in MR, structure by structure, on the row's grid."""
     for case in cases:
         (sample,) = prepare_samples([case], settings, cache)
-        fixed, moving = (image[0, 1:].sum((1, 2, 3)) for image in (sample.fixed_image, sample.moving_image))
+        both = sample.fixed_image[0], sample.moving_image[0]
+        fixed, moving = (each[1 : 1 + structures].sum((1, 2, 3)) for each in both)
         yield (fixed / moving).tolist()
 
 
@@ -38,8 +41,8 @@ def main(
     if not isinstance(settings, RegistrationSettings) or not settings.structures:
         raise typer.BadParameter(f"The row {row} is shown no structures.")
     cases = list_cases(data, "muregpro")[:most]
-    found = np.log(list(ratios(cases, settings, cache)))
     names = structure_models_named(settings.structures)["MR"].card.settings["structures"]
+    found = np.log(list(ratios(cases, settings, len(names), cache)))
     for name, logs in zip(names, found.T, strict=True):
         middle = np.exp(np.median(logs))
         most_apart, nearly_all = (np.exp(np.quantile(np.abs(logs), share)) for share in (1.0, 0.95))

@@ -118,7 +118,7 @@ class CMSANet(FlowNetwork):
     of the structures inside it; each beyond the first has 864 parameters. With `affine` an `AffineMotion`
     that reads the second and the third level is added to the velocity. With `coordinates` the last four
     channels are the gland and its coordinates; the moving volume is first moved rigidly as they say
-    (`coordinate_motion`), and the displacement is that of both.
+    (`coordinate_motion`), and the displacement is that of both. `half_resolution` is that of `FlowNetwork`.
     """
 
     widths = (16, 32, 32, 32)
@@ -133,8 +133,9 @@ class CMSANet(FlowNetwork):
         channels: int = 1,
         affine: bool = False,
         coordinates: bool = False,
+        half_resolution: bool = False,
     ) -> None:
-        super().__init__(integration_steps)
+        super().__init__(integration_steps, half_resolution=half_resolution)
         normalised = one_of(("none", "instance"), normalisation=normalisation) == "instance"
         if not isinstance(attention, bool):
             raise ValueError(f"attention must be true or false, not {attention!r}")

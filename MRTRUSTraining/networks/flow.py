@@ -54,12 +54,17 @@ class FlowNetwork(nn.Module):
     The decoder is 4 × [convolution (32) → nearest ×2 → concatenation of a skip], then full-resolution
     convolutions of 32, 16 and 16 channels and the head (method reference, section 1.5).
     `integration_steps` > 0 reads the head's output as a stationary velocity field and integrates it at half
-    resolution by scaling and squaring; 0 takes it as the displacement.
+    resolution by scaling and squaring; 0 takes it as the displacement. With `half_resolution` the decoder
+    ends there too, with the same layers: those of the full resolution take most of a step's time, and what
+    they add is smoothed away by the integration.
     """
 
-    def __init__(self, integration_steps: int) -> None:
+    def __init__(self, integration_steps: int, *, half_resolution: bool = False) -> None:
         super().__init__()
         self.integration_steps = at_least(0, integration_steps=integration_steps)
+        if not isinstance(half_resolution, bool):
+            raise ValueError(f"half_resolution must be true or false, not {half_resolution!r}")
+        self.half_resolution = half_resolution
 
     def add_decoder(
         self, skip_widths: Sequence[int], *, slope: float = 0.01, normalised: bool = False
@@ -86,9 +91,18 @@ class FlowNetwork(nn.Module):
     def decode(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         """From the deepest features (B, 32, …) and the skips, finest first, to the flow (B, 3, K, J, I)."""
         for index, block in enumerate(self.decoder):
-            x = functional.interpolate(block(x), scale_factor=2.0, mode="nearest")
-            x = torch.cat([x, skips[len(skips) - 1 - index]], dim=1)
-        return self.flow(self.final(x))
+            skip = skips[len(skips) - 1 - index]
+            x = block(x)
+            if self.half_resolution and index == len(skips) - 1:
+                skip = functional.avg_pool3d(skip, 2)
+            else:
+                x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = torch.cat([x, skip], dim=1)
+        flow = self.flow(self.final(x))
+        if not self.half_resolution:
+            return flow
+        size = [skips[0].shape[2], skips[0].shape[3], skips[0].shape[4]]
+        return functional.interpolate(flow.float(), size=size, mode="trilinear", align_corners=True)
 
     def displacement(self, velocity: torch.Tensor) -> torch.Tensor:
         """The displacement (B, 3, K, J, I) in voxels that the head's output stands for."""
