@@ -26,8 +26,8 @@ from .segmentation_training import SegmentationSettings, network_options
 
 _SEGMENTATION_FIGURE = "gland DSC of one network's cleaned mask on the image's own grid, by source of cases"
 _STRUCTURES_FIGURE = (
-    "DSC of the likeliest class on the image's own grid, by structure and source of cases; of coordinates the "
-    "mean distance in the gland, in its half-extents"
+    "DSC of the likeliest class on the image's own grid, by structure and source of cases; of coordinates "
+    "the mean distance in the gland, in its half-extents"
 )
 _REGISTRATION_FIGURE = (
     "misdrawn reference masks, aligned as in the pipeline: per case RMS of the landmarks' centroid distances "
@@ -117,8 +117,11 @@ def _probability(
     networks: Sequence[torch.nn.Module], settings: SegmentationSettings
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """What is exported, and what the card says of its networks."""
-    told = {"mirror": settings.mirror_averaged, "coordinates": 3 if settings.coordinates else 0}
-    parts = [GlandProbability(network, **told) for network in networks]
+    coordinates = 3 if settings.coordinates else 0
+    parts = [
+        GlandProbability(network, mirror=settings.mirror_averaged, coordinates=coordinates)
+        for network in networks
+    ]
     if len(parts) == 1:
         return parts[0].eval(), {}
     mixing = {"middle": settings.detail_middle, "width": settings.detail_width}

@@ -89,7 +89,7 @@ def _drawn_again(
     inner = [name not in BEYOND_GLAND for name in model.card.settings["structures"]]
     # The first class is the gland without its structures.
     parts = [seen[0], *(each for each, inside in zip(seen[1:], inner, strict=False) if inside)]
-    total = np.sum([sitk.GetArrayFromImage(part) for part in parts], axis=0, dtype=np.float32)
+    total = np.stack([sitk.GetArrayFromImage(part) for part in parts]).sum(axis=0, dtype=np.float32)
     probability = Grid.of(image).image(total)
     mask = clean_mask(probability, threshold=0.5)
     # A gland that it does not see at all stays as it was found first.
