@@ -143,7 +143,8 @@ def test_what_the_card_says_of_a_rows_inputs() -> None:
     assert said == {"cmsa": cmsa, "ours-2": {"intensity_floor": 0.0}}
     turned = {"intensity_floor": 0.5, "context": 1.0, "alignment": "centroid", "rigid_part": True}
     assert region_settings(find_row("cmsa-turned").method) == turned  # type: ignore[arg-type]
-    shown = {**turned, "extend_mm": 9.0, "structures": {"MR": "structures-mr", "TRUS": "structures-trus"}}
+    seers = {"MR": "structures-mr", "TRUS": "structures-trus"}
+    shown = {**turned, "extend_mm": 9.0, "structures": seers, "coordinates": True}
     assert region_settings(find_row("cmsa-structures").method) == shown  # type: ignore[arg-type]
     images = {"intensity_floor": 0.0, "context": 1.0}
     assert region_settings(find_row("rern").method) == {**images, "alignment": "initial"}  # type: ignore[arg-type]
