@@ -31,7 +31,7 @@ _LEAST_JACOBIAN = 0.05
 # The simulator draws turns of 6° (one standard deviation) about each axis, 20° at most.
 _LARGEST_ROTATION_DEG = 20.0
 # In 120 simulated pairs, random contrasts among them, what is seen of a structure inside the gland in MR and
-# in TRUS differs by a factor of 2.25 at most (MRTRUSTraining.evaluation.structure_ratio).
+# in TRUS differs by a factor of 1.59 at most (MRTRUSTraining.evaluation.structure_ratio).
 _MOST_VOLUME_RATIO = 2.5
 _LEAST_STRUCTURE_ML = 0.05
 # Where the gland's weight is less, an extended field fades to zero.
