@@ -296,37 +296,37 @@ class SegmentationTask:
         figures = {}
         for source in sorted({sample.source for sample in self._validation}):
             samples = [sample for sample in self._validation if sample.source == source]
-            overlaps = [self._validation_dsc(network, sample) for sample in samples]
+            overlaps = [self._validation_figures(network, sample) for sample in samples]
             for name in overlaps[0]:
                 figures[f"{name}_{source}"] = float(np.mean([overlap[name] for overlap in overlaps]))
         # An error of coordinates counts against the overlaps, in units of the gland's half-extent.
         signed = [-value if name.startswith("coordinates") else value for name, value in figures.items()]
         return {"score": float(np.mean(signed)), **figures}
 
-    def _validation_dsc(self, network: torch.nn.Module, sample: SegmentationSample) -> dict[str, float]:
-        coordinates = 3 if self.settings.coordinates else 0
-        seer = GlandProbability(network, coordinates=coordinates)
+    def _validation_figures(self, network: torch.nn.Module, sample: SegmentationSample) -> dict[str, float]:
         window = self.settings.window_vox
         if self.settings.structures:
             sample = _about_the_gland(sample, window)
-        classes = class_probabilities(sample.prepared, seer, window)
-        error = {}
-        if sample.coordinates is not None:
-            places, truth = _stacked(classes[-3:]), _coordinate_tensors(sample)[0]
-            inside = _stacked([sample.labels]).clamp(max=1)
-            error = {"coordinates_error": float(coordinate_error(places, truth, inside[:, 0]))}
-            classes = classes[:-3]
-        grid = Grid.of(sample.reference)
+        seer = GlandProbability(network, coordinates=3 if self.settings.coordinates else 0)
+        seen = class_probabilities(sample.prepared, seer, window)
+        if sample.coordinates is None:
+            return self._overlaps(seen, sample.reference)
+        truth, inside = _coordinate_tensors(sample)[0], _stacked([sample.labels]).clamp(max=1)[:, 0]
+        error = float(coordinate_error(_stacked(seen[-3:]), truth, inside))
+        return {**self._overlaps(seen[:-3], sample.reference), "coordinates_error": error}
+
+    def _overlaps(self, classes: Sequence[sitk.Image], reference: sitk.Image) -> dict[str, float]:
+        """DSC of the gland's mask, or of each structure, with the label map."""
+        grid = Grid.of(reference)
         found = [resample(probability, grid) for probability in classes]
         if not self.settings.structures:
-            return {"dsc": dsc(clean_mask(found[0], threshold=self.settings.threshold), sample.reference)}
+            return {"dsc": dsc(clean_mask(found[0], threshold=self.settings.threshold), reference)}
         seen = np.stack([sitk.GetArrayFromImage(probability) for probability in found])
         likeliest = np.concatenate([1 - seen.sum(axis=0, keepdims=True), seen]).argmax(axis=0)
-        overlaps = {
-            f"dsc_{name}": dsc(grid.image((likeliest == value).astype(np.uint8)), sample.reference == value)
+        return {
+            f"dsc_{name}": dsc(grid.image((likeliest == value).astype(np.uint8)), reference == value)
             for value, name in enumerate(self.settings.structures, start=2)
         }
-        return {**overlaps, **error}
 
 
 def coordinate_error(found: torch.Tensor, truth: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
