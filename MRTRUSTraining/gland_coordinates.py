@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from MRTRUSRegistrationLib.geometry import Grid, mask_points_mm
+from MRTRUSRegistrationLib.transforms import displacements_mm
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,6 @@ class GlandChart:
         """
         points = grid.points_mm()
         if trus_to_mr is not None:
-            to_field = sitk.TransformToDisplacementFieldFilter()
-            to_field.SetReferenceImage(grid.blank())
-            points = points + sitk.GetArrayFromImage(to_field.Execute(trus_to_mr))
+            points = points + displacements_mm(trus_to_mr, grid)
         coordinates = (points - self.centre_mm) / self.half_extent_mm
         return grid.image(coordinates[..., ::-1].astype(np.float32), vector=True)

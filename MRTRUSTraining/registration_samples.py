@@ -17,7 +17,7 @@ from MRTRUSRegistrationLib.models import drawers
 from MRTRUSRegistrationLib.regions import region_grid, scaled_image
 from MRTRUSRegistrationLib.rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial
 from MRTRUSRegistrationLib.structures import SeenStructures, seen_structures, structure_models_named
-from MRTRUSRegistrationLib.transforms import displacement_vox
+from MRTRUSRegistrationLib.transforms import displacement_vox, displacements_mm
 
 from .data.augmentation import (
     SpatialRange,
@@ -133,11 +133,9 @@ def aligned(case: LoadedCase, alignment: Alignment) -> sitk.Transform:
 
 def _true_displacement_vox(truth: sitk.Transform, alignment: sitk.Transform, grid: Grid) -> torch.Tensor:
     """(1, 3, K, J, I): from each voxel to where the aligned MR shows the same tissue."""
-    to_field = sitk.TransformToDisplacementFieldFilter()
-    to_field.SetReferenceImage(grid.blank())
     # The last transform of the list is applied first.
-    field = to_field.Execute(sitk.CompositeTransform([alignment.GetInverse(), truth]))
-    return torch.from_numpy(displacement_vox(sitk.GetArrayFromImage(field), grid).copy())[None]
+    field_mm = displacements_mm(sitk.CompositeTransform([alignment.GetInverse(), truth]), grid)
+    return torch.from_numpy(displacement_vox(field_mm, grid).copy())[None]
 
 
 def prepare_samples(

@@ -16,12 +16,11 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
 from MRTRUSRegistrationLib.measures import dsc
 from MRTRUSRegistrationLib.models import Preprocessing, Sharper, prepare_image
-from MRTRUSRegistrationLib.segmentation import around_gland, class_probabilities, clean_mask
+from MRTRUSRegistrationLib.segmentation import class_probabilities, clean_mask, window_about
 
 from .data.augmentation import (
     IntensityRange,
     SpatialRange,
-    fit_about,
     flip_displacement,
     flip_left_right,
     random_displacement,
@@ -256,12 +255,12 @@ class SegmentationTask:
         source = self._sources[0 if first else int(rng.integers(1, len(self._sources)))]
         samples = samples_at(source, self.step)
         sample = samples[int(rng.integers(len(samples)))]
+        if self.settings.structures:
+            # Structures are looked for about a gland that is known.
+            sample = _about_the_gland(sample, self.settings.training_vox)
         image, masks = _tensors(sample, len(self.settings.structures))
         both = torch.cat([image, masks, *_coordinate_tensors(sample)], dim=1)
         size = self.settings.training_vox[::-1]
-        if self.settings.structures:
-            # Structures are looked for about a gland that is known.
-            both = fit_about(both, masks[0, 0], size)
         both = random_fit(both, size, rng)
         both = warp(both, random_displacement(rng, self.settings.spatial, size))
         image, masks, places = both.tensor_split([1, 1 + masks.shape[1]], dim=1)
@@ -345,11 +344,12 @@ def network_options(settings: SegmentationSettings) -> dict[str, Any]:
 
 def _about_the_gland(sample: SegmentationSample, window_vox: tuple[int, int, int]) -> SegmentationSample:
     """What the pipeline shows of a sample: the window about its gland."""
-    gland = sample.labels > 0
-    prepared, labels = (around_gland(image, gland, window_vox) for image in (sample.prepared, sample.labels))
-    places = sample.coordinates
-    coordinates = None if places is None else around_gland(places, gland, window_vox)
-    return replace(sample, prepared=prepared, labels=labels, coordinates=coordinates)
+    window = window_about(Grid.of(sample.labels), sample.labels > 0, window_vox)
+    images = {"prepared": sample.prepared, "labels": sample.labels, "coordinates": sample.coordinates}
+    return replace(
+        sample,
+        **{name: sitk.RegionOfInterest(each, *window) for name, each in images.items() if each is not None},
+    )
 
 
 def _stacked(images: Sequence[sitk.Image]) -> torch.Tensor:

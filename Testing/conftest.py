@@ -27,9 +27,9 @@ def run_cli(capfd: pytest.CaptureFixture[str]):
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def small_disk(tmp_path_factory: pytest.TempPathFactory):
-    """A disk of 4 MB of its own; skipped where this user may not mount one."""
+    """An empty disk of 4 MB of its own; skipped where this user may not mount one."""
     from disks import mounted_disk
 
     with mounted_disk(tmp_path_factory.mktemp("disk"), size_mb=4) as folder:

@@ -13,7 +13,7 @@ import torch
 from cases import trus_image, trus_mask
 from row_case import registration_content
 from shapes import array
-from test_structures import seeing
+from test_structures import finished, seeing
 from tiny_networks import install
 
 from MRTRUSRegistrationLib.deformable import deform_with_network
@@ -22,7 +22,7 @@ from MRTRUSRegistrationLib.geometry import Grid
 from MRTRUSRegistrationLib.models import InstalledModel, Preprocessing, read_card
 from MRTRUSRegistrationLib.segmentation import around_gland
 from MRTRUSRegistrationLib.structures import seen_structures
-from MRTRUSTraining.data.augmentation import SpatialRange, fit_about, flip_displacement
+from MRTRUSTraining.data.augmentation import SpatialRange, flip_displacement
 from MRTRUSTraining.data.cases import find_cases
 from MRTRUSTraining.data.fresh import loaded
 from MRTRUSTraining.export import export_registration, export_segmentation
@@ -37,8 +37,10 @@ from MRTRUSTraining.registration_training import RegistrationTask
 from MRTRUSTraining.row import row_from
 from MRTRUSTraining.run import begin_with
 from MRTRUSTraining.segmentation_training import (
+    SegmentationSample,
     SegmentationSettings,
     SegmentationTask,
+    _about_the_gland,
     coordinate_error,
     prepare_sample,
     prepare_samples,
@@ -181,13 +183,6 @@ def test_the_cache_keeps_coordinates(case, tmp_path: Path) -> None:
     assert plain.coordinates is None
 
 
-def finished(folder: Path, network: torch.nn.Module) -> None:
-    folder.mkdir()
-    record = {"network": network.state_dict(), "step": 1, "figures": {"score": 0.5}}
-    torch.save(record, folder / "best.pt")
-    (folder / "run.json").write_text('{"commands": ["test"], "training_data": []}', encoding="utf-8")
-
-
 def test_a_mirrored_image_has_mirrored_coordinates() -> None:
     torch.manual_seed(0)
     network = GlandProbability(VNet((4, 8, 8, 8, 8), 0.0, 3, True), mirror=True, coordinates=3).eval()
@@ -204,7 +199,7 @@ def test_a_mirrored_image_has_mirrored_coordinates() -> None:
 
 
 def test_the_window_lies_about_the_gland() -> None:
-    """In a volume much larger, also where the gland lies at its edge; as the training has it for tensors."""
+    """In a volume much larger, also where the gland lies at its edge; training has the same."""
     grid = Grid((40, 40, 40), (2.0, 2.0, 2.0), (-7.0, 3.0, 11.0), tuple(np.eye(3).ravel()))
     inside = np.zeros((40, 40, 40), np.uint8)
     inside[30:38, 10:20, 2:7] = 1
@@ -212,9 +207,9 @@ def test_the_window_lies_about_the_gland() -> None:
     window = around_gland(sitk.Cast(gland, sitk.sitkFloat32), gland, (16, 24, 12))
     assert window.GetSize() == (16, 24, 12)
     assert array(window).sum() == inside.sum()
-    tensor = torch.from_numpy(inside).float()
-    cropped = fit_about(tensor[None, None], tensor, (12, 24, 16))
-    np.testing.assert_array_equal(cropped[0, 0].numpy(), array(window))
+    sample = _about_the_gland(SegmentationSample("case", "real", gland, gland, gland), (16, 24, 12))
+    np.testing.assert_array_equal(array(sample.labels), array(window))
+    np.testing.assert_array_equal(array(sample.prepared), array(window))
     whole = around_gland(gland, gland * 0, (16, 24, 12))
     assert whole.GetSize() == (40, 40, 40)
 

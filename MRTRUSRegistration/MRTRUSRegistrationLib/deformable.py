@@ -24,7 +24,7 @@ from .regions import RegionsOfInterest, regions_of_interest
 from .results import Deformation, QualityWarning, RigidAlignment
 from .rigid import as_rigid, linear_parts, nearest_rigid, rotation_deg
 from .structures import SeenStructures, seen_structures, structure_models
-from .transforms import displacement_mm, edge_fade, field_transform
+from .transforms import displacement_mm, displacements_mm, edge_fade, field_transform
 
 _LEAST_FADE_VOX = 5
 _LEAST_JACOBIAN = 0.05
@@ -250,11 +250,7 @@ def deform_with_syn(
 
 def _as_field_mm(found: list[sitk.Transform], grid: Grid) -> np.ndarray:
     """Displacements (k, j, i, 3) in LPS mm of transforms, in the order that points pass them."""
-    composite = sitk.CompositeTransform(list(reversed(found)))
-    to_field = sitk.TransformToDisplacementFieldFilter()
-    to_field.SetReferenceImage(grid.blank())
-    to_field.SetOutputPixelType(sitk.sitkVectorFloat64)
-    return sitk.GetArrayFromImage(to_field.Execute(composite))
+    return displacements_mm(sitk.CompositeTransform(list(reversed(found))), grid)
 
 
 def _margin_vox(gland: sitk.Image) -> int:

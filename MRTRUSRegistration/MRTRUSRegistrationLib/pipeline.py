@@ -25,7 +25,15 @@ from .errors import InputError
 from .geometry import Grid, mask_centroid_mm, mask_volume_ml, resample, resample_mask
 from .masks import check_same_patient
 from .measures import PointMap, landmark_rows, registration_measures
-from .models import InstalledModel, ModelCard, find_model, list_models, model_for_detail, resolve_device
+from .models import (
+    InstalledModel,
+    ModelCard,
+    drawers,
+    find_model,
+    list_models,
+    model_for_detail,
+    resolve_device,
+)
 from .progress import CancelToken, ProgressCallback, Reporter
 from .quality import quality_warnings
 from .results import (
@@ -222,8 +230,7 @@ class _Run:
                 image, model, orientation_known=known, device=self.device, reporter=self.reporter
             )
             if found.model != model.card.name:
-                extra, name = model.card_path.parent, found.model
-                self.models.append(find_model(task="structures", modality=modality, name=name, extra=extra))
+                self.models += drawers(model)[1:]
             return found
 
     def initial(self, mr_gland: GlandSegmentation, trus_gland: GlandSegmentation) -> sitk.Transform:

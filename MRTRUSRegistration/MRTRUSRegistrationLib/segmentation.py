@@ -54,23 +54,24 @@ def segment_gland(
     found = []
     for axes in ("",) if orientation_known else ("", PUBLIC_AXES):
         view = _seen_along(image, axes)
+        prepared = prepare_image(view, card.preprocessing)
         gland, *_ = class_probabilities(
-            prepare_image(view, card.preprocessing),
+            prepared,
             network,
             card.grid_vox,
             device=device,
             reporter=reporter,
             stage=f"segment {card.modality}",
         )
-        found.append((_on_image(resample(gland, Grid.of(view)), image), axes))
-    probability, axes = max(found, key=lambda candidate: _certainty(candidate[0]))
+        found.append((_on_image(resample(gland, Grid.of(view)), image), axes, prepared))
+    probability, axes, prepared = max(found, key=lambda candidate: _certainty(candidate[0]))
     mask = clean_mask(probability, threshold=float(card.settings.get("threshold", 0.5)))
     if not np.any(sitk.GetArrayViewFromImage(mask)):
         raise RegistrationError(
             f"No gland was found in the {card.modality} image; draw it and give it as a mask."
         )
     drawn = GlandSegmentation(mask, probability, card.name, axes)
-    finer = model_to_draw_again(model, prepare_image(_seen_along(image, axes), card.preprocessing))
+    finer = model_to_draw_again(model, prepared)
     if finer is not None:
         drawn = _drawn_again(image, drawn, finer, device=device)
     reporter.report(f"segment {card.modality}", 1.0, f"{mask_volume_ml(drawn.mask):.0f} ml")
@@ -168,15 +169,22 @@ def around_gland(prepared: sitk.Image, gland: sitk.Image, window_vox: tuple[int,
 
     The gland's mask may lie on another grid. An empty one leaves the image whole.
     """
-    points = mask_points_mm(gland)
+    size, start = window_about(Grid.of(prepared), gland, window_vox)
+    return sitk.RegionOfInterest(prepared, size, start)
+
+
+def window_about(
+    grid: Grid, gland: sitk.Image, window_vox: tuple[int, int, int]
+) -> tuple[list[int], list[int]]:
+    """Size and first index (i, j, k) of `around_gland`'s part of a grid."""
+    size, points = np.array(grid.size_vox), mask_points_mm(gland)
     if len(points) == 0:
-        return prepared
-    places = np.linalg.solve(Grid.of(prepared).index_to_point[:3, :3], (points - prepared.GetOrigin()).T)
+        return size.tolist(), [0, 0, 0]
+    places = np.linalg.solve(grid.index_to_point[:3, :3], (points - np.array(grid.origin_mm)).T)
     middle = (places.min(axis=1) + places.max(axis=1)) / 2
-    size = np.array(prepared.GetSize())
     kept = np.minimum(size, window_vox)
     start = np.clip(np.round(middle - (kept - 1) / 2), 0, size - kept).astype(int)
-    return sitk.RegionOfInterest(prepared, kept.tolist(), start.tolist())
+    return kept.tolist(), start.tolist()
 
 
 def _pad(volume: np.ndarray, window: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -29,6 +29,14 @@ def displacement_vox(field_mm: np.ndarray, grid: Grid) -> np.ndarray:
     return np.moveaxis(index_order, -1, 0)[::-1].astype(np.float32)
 
 
+def displacements_mm(transform: sitk.Transform, grid: Grid) -> np.ndarray:
+    """(k, j, i, 3) float64: how far a transform takes each voxel of a grid, in LPS mm."""
+    to_field = sitk.TransformToDisplacementFieldFilter()
+    to_field.SetReferenceImage(grid.blank())
+    to_field.SetOutputPixelType(sitk.sitkVectorFloat64)
+    return sitk.GetArrayFromImage(to_field.Execute(transform))
+
+
 def edge_fade(shape_kji: tuple[int, ...], margin_vox: int) -> np.ndarray:
     """(k, j, i) weights: 1 inside, falling smoothly to 0 over the outermost `margin_vox` voxels."""
     weights = np.ones(shape_kji)

@@ -91,22 +91,6 @@ def random_fit(volume: torch.Tensor, size: tuple[int, int, int], rng: np.random.
     return functional.pad(volume, pads)
 
 
-def fit_about(volume: torch.Tensor, gland: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
-    """Crop (B, C, K, J, I) about the middle of a gland's extent where it is larger than a size.
-
-    `gland` is the mask (K, J, I); as `segmentation.around_gland` has it for images.
-    """
-    inside = (gland > 0.5).nonzero()
-    if len(inside) == 0:
-        return volume
-    middle = (inside.amin(dim=0) + inside.amax(dim=0)) / 2
-    for axis, (have, want) in enumerate(zip(gland.shape, size, strict=True)):
-        kept = min(have, want)
-        start = round(float(middle[axis]) - (kept - 1) / 2)
-        volume = volume.narrow(axis + 2, min(max(start, 0), have - kept), kept)
-    return volume
-
-
 def random_intensity(image: torch.Tensor, rng: np.random.Generator, spread: IntensityRange) -> torch.Tensor:
     """Random blur, bias field, gamma and noise of an image in 0…1; zero stays zero."""
     outside = image <= 0
