@@ -74,6 +74,7 @@ def test_figures_of_a_known_shift(tmp_path: Path) -> None:
         assert row.folds_percent == 0
         assert 0 < row.seconds < 60
         assert row.segmentation_dsc_mr == row.segmentation_dsc_trus == 1.0
+        assert row.segmenter_mr == row.segmenter_trus == ""
         assert row.error == ""
 
 
@@ -153,6 +154,8 @@ def test_the_zeroed_control_shows_the_network_images_without_content(tmp_path: P
     assert abs(seen.tre_rms_mm - rigid.tre_rms_mm) > 1
     # Its masks are those that the methods before it found in the real images.
     assert blind.segmentation_dsc_trus == rigid.segmentation_dsc_trus > 0.9
+    for row in rows[1:]:
+        assert (row.segmenter_mr, row.segmenter_trus) == ("gland-MR", "gland-TRUS")
 
 
 def test_the_zeroed_control_may_come_first_with_reference_masks(tmp_path: Path) -> None:

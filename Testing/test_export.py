@@ -270,7 +270,10 @@ def test_detail_is_the_share_that_smoothing_takes() -> None:
 
 
 def table(path: Path, rows: list[str]) -> Path:
-    names = "case,method,masks,dsc,tre_rms_mm,dense_tre_mean_mm,segmentation_dsc_mr,segmentation_dsc_trus"
+    names = (
+        "case,method,masks,dsc,tre_rms_mm,dense_tre_mean_mm,segmentation_dsc_mr,segmentation_dsc_trus,"
+        "segmenter_trus"
+    )
     path.write_text("\n".join([names, *rows]) + "\n", encoding="utf-8")
     return path
 
@@ -283,7 +286,13 @@ def test_figures_of_an_evaluation_come_to_the_cards(
 ) -> None:
     for _, model in (segmenter, registrator):
         (tmp_path / model.card_path.name).write_text(model.card.to_json(), encoding="utf-8")
-    rows = ["a,rigid,predicted,.7,6,,.8,.9", "a,cmsa,predicted,.8,5,,.8,.9", "b,cmsa,predicted,.9,4,,.6,.7"]
+    rows = [
+        "a,rigid,predicted,.7,6,,.8,.9,vnet-trus",
+        "a,cmsa,predicted,.8,5,,.8,.9,vnet-trus",
+        "b,cmsa,predicted,.9,4,,.6,.7,vnet-trus",
+        # Another model drew this one.
+        "c,rigid,predicted,.9,4,,.6,.1,structures-trus",
+    ]
     metrics = table(tmp_path / "metrics.csv", rows)
     for _ in range(2):
         assert len(add_figures(tmp_path, metrics, "two pairs")) == 2

@@ -23,8 +23,8 @@ _DEFINITION = "mean over cases of the column of metrics.csv, mrtrus evaluate --m
 def add_figures(models: Path, metrics: Path, split: str) -> list[Path]:
     """Add the means of metrics.csv to every card in `models`; figures of the same split are replaced.
 
-    A segmenter gets the DSC of its modality's predicted masks, a registration network the rows that it
-    computed, controls with zeroed images apart. Returns the cards that changed; `InputError` for a file that
+    A segmenter gets the DSC of the masks that it drew, a registration network the rows that it computed,
+    controls with zeroed images apart. Returns the cards that changed; `InputError` for a file that
     is not a table of `mrtrus evaluate`.
     """
     rows = _rows(metrics)
@@ -57,10 +57,11 @@ def _rows(metrics: Path) -> list[dict[str, str]]:
 def _figure(card: ModelCard, rows: Sequence[Mapping[str, str]], split: str) -> dict[str, Any] | None:
     """The card's own columns, or None where the table says nothing of this model."""
     if card.task == "segmentation":
-        column = f"segmentation_dsc_{card.modality.lower()}"
+        modality = card.modality.lower()
+        drawn = [row for row in rows if row.get(f"segmenter_{modality}") == card.name]
         # Masks are the same for every method of a case.
-        used = list({row["case"]: row for row in rows if row["masks"] == "predicted"}.values())
-        means = {"dsc": _mean(used, column)}
+        used = list({row["case"]: row for row in drawn}.values())
+        means = {"dsc": _mean(used, f"segmentation_dsc_{modality}")}
     else:
         used = [row for row in rows if _network(row) == card.name]
         means = {column: _mean(used, column) for column in _REGISTRATION_COLUMNS}

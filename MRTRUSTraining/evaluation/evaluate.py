@@ -37,7 +37,8 @@ _NO_COLUMN: Mapping[str, Any] = {"column": False}
 class MetricsRow:
     """The figures of one case and method; the columns of metrics.csv. nan where there is none.
 
-    `model` is the registration network that ran, which for a sharp TRUS may be another than the method's.
+    `model` is the registration network that ran, which for a sharp TRUS may be another than the method's;
+    `segmenter_mr` and `segmenter_trus` are the models that drew the masks, empty for reference ones.
 
     `extras` holds the measures taken on request, whose names are columns too; `labels` has a row a label.
     """
@@ -64,6 +65,8 @@ class MetricsRow:
     displacement_max_mm: float = np.nan
     segmentation_dsc_mr: float = np.nan
     segmentation_dsc_trus: float = np.nan
+    segmenter_mr: str = ""
+    segmenter_trus: str = ""
     model: str = ""
     warnings: str = ""
     error: str = ""
@@ -184,6 +187,8 @@ def _scored(
         dense_tre_mean_mm=_dense_error_mm(case, result.transform),
         segmentation_dsc_mr=dsc(result.mr_gland.mask, case.mr_gland),
         segmentation_dsc_trus=dsc(result.trus_gland.mask, case.trus_gland),
+        segmenter_mr=result.mr_gland.model or "",
+        segmenter_trus=result.trus_gland.model or "",
         model=(result.deformation.model or "") if result.deformation else "",
         warnings=" ".join(dict.fromkeys(warning.code for warning in result.warnings)),
         extras=extras.columns(result, rows, challenge),
