@@ -70,15 +70,16 @@ class RegistrationSample:
 def prepare_sample(
     case: LoadedCase, settings: RegistrationSettings, drawn: Glands | None = None
 ) -> RegistrationSample:
-    """Bring one case on to the network's grid, aligned by its reference masks as in the pipeline.
+    """Bring one case on to the network's grid, aligned as in the pipeline.
 
-    `drawn` are the MR and the TRUS gland as segmenters drew them; None has them drawn where the settings name
-    `segmenters`.
+    `drawn` are the MR and the TRUS gland as segmenters drew them, by which it is aligned; None has them drawn
+    where the settings name `segmenters`, and else the reference masks align it.
     """
     if drawn is None and settings.segmenters:
         drawn = segmented_glands(case, settings.segmenters)
     card = draft_card(settings)
-    alignment = aligned(case, settings.alignment)
+    # Centroids are set upon each other at every step (`aligned_by_masks`); ANTs' turn is not.
+    alignment = aligned(case, settings.alignment, drawn if settings.alignment == "rigid" else None)
     grid, _ = region_grid(case.trus_gland, card)
     moving = scaled_image(case.mr, grid, alignment, card)
     fixed = scaled_image(case.trus, grid, None, card)
@@ -122,13 +123,16 @@ def _shown(seen: SeenStructures, settings: RegistrationSettings) -> tuple[sitk.I
     return (*seen.probabilities, *seen.coordinates)
 
 
-def aligned(case: LoadedCase, alignment: Alignment) -> sitk.Transform:
-    """TRUS points to MR points before the network: as the data set has it, by centroids, or by ANTs."""
+def aligned(case: LoadedCase, alignment: Alignment, glands: Glands | None = None) -> sitk.Transform:
+    """TRUS points to MR points before the network: as the data set has it, by centroids, or by ANTs.
+
+    `glands` are the MR and the TRUS gland to go by; None takes the reference ones.
+    """
+    mr_gland, trus_gland = glands or (case.mr_gland, case.trus_gland)
     if alignment == "initial":
-        return as_rigid(case.initial, mask_centroid_mm(case.trus_gland))
-    initial = gland_initial(case.mr_gland, case.trus_gland)
+        return as_rigid(case.initial, mask_centroid_mm(trus_gland))
     align = align_centroids if alignment == "centroid" else align_rigid
-    return align(case.mr_gland, case.trus_gland, initial).transform
+    return align(mr_gland, trus_gland, gland_initial(mr_gland, trus_gland)).transform
 
 
 def _true_displacement_vox(truth: sitk.Transform, alignment: sitk.Transform, grid: Grid) -> torch.Tensor:
@@ -152,6 +156,8 @@ def _prepared(case: Case, settings: RegistrationSettings, cache: Path | None) ->
     models = list(structure_models_named(settings.structures).values()) if settings.structures else []
     models += [each for model in segmenters_named(settings.segmenters).values() for each in drawers(model)]
     said = [model.card.sha256 for model in models]
+    if settings.segmenters and settings.alignment == "rigid":
+        said.append("aligned by what they drew")
     said += [code for code in (case.mr_orientation, case.trus_orientation) if code is not None]
     content = cached(
         cache,

@@ -6,17 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 from row_case import registration_content
 from shapes import array
 from tiny_networks import Brightness, install
 
 from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.geometry import Grid, resample_mask
 from MRTRUSRegistrationLib.models import Preprocessing
 from MRTRUSTraining import segmented
 from MRTRUSTraining.data.cases import find_cases, load_case
 from MRTRUSTraining.data.fresh import loaded
-from MRTRUSTraining.registration_samples import augment, prepare_sample, prepare_samples
+from MRTRUSTraining.registration_samples import (
+    augment,
+    centroid_vox,
+    prepare_sample,
+    prepare_samples,
+)
 from MRTRUSTraining.registration_settings import RegistrationSettings
 from MRTRUSTraining.registration_training import RegistrationTask
 from MRTRUSTraining.row import row_from
@@ -124,6 +131,21 @@ def test_they_move_with_their_volume(models: Path, simulated) -> None:
     torch.testing.assert_close(changed.moving_drawn, changed.moving_labels[:, :1])
     torch.testing.assert_close(changed.fixed_drawn, changed.fixed_labels[:, :1])
     assert float((changed.moving_drawn - sample.moving_labels[:, :1]).abs().max()) > 0.5
+
+
+def test_ants_turns_a_pair_by_them_as_in_use(models: Path, simulated) -> None:
+    """The MR gland drawn 9 mm off: it comes upon the TRUS gland as drawn, the true one 9 mm off."""
+    aside = sitk.TranslationTransform(3, (0.0, 9.0, 0.0))
+    drawn = resample_mask(simulated.mr_gland, Grid.of(simulated.mr), aside), simulated.trus_gland
+    sample = prepare_sample(simulated, settings(alignment="rigid"), drawn)
+    assert sample.moving_drawn is not None
+    middle = centroid_vox(sample.fixed_labels[0, 0]) * sample.voxel_mm
+    off = [
+        float((centroid_vox(each[0, 0]) * sample.voxel_mm - middle).norm())
+        for each in (sample.moving_drawn, sample.moving_labels)
+    ]
+    assert off[0] < 1.5
+    assert off[1] == pytest.approx(9.0, abs=1.5)
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(1.0, True), (0.0, False)])
