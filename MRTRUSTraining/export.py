@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -33,6 +34,7 @@ _REGISTRATION_FIGURE = (
     "misdrawn reference masks, aligned as in the pipeline: per case RMS of the landmarks' centroid distances "
     "(mm) and gland DSC, means over cases"
 )
+_FILES = ("pt", "pt2", "json")
 _TITLES = {"vnet": "V-Net", "cmsa": "Dual-stream registration network with cross-modal spatial attention"}
 LICENCE = "Apache-2.0 for the file; see training_data for what the weights were learnt from."
 
@@ -261,19 +263,24 @@ def _provenance(records: Sequence[Mapping[str, Any]], commands: Sequence[str], n
 def write_model(
     network: torch.nn.Module, example: tuple[torch.Tensor, ...], card: ModelCard, output: Path
 ) -> Path:
-    """Write NAME.pt, NAME.pt2 and NAME.json, NAME being the card's; returns the card's path."""
+    """Write NAME.pt, NAME.pt2 and NAME.json, NAME being the card's; returns the card's path.
+
+    All are written aside first, so that an interrupted export leaves the model that was there.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    script_path = output / f"{card.name}.pt"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*", category=DeprecationWarning)
-        script = torch.jit.script(network)
-        # Half precision halves the file; the loader computes in single precision again.
-        script.half().save(str(script_path))
-    network.float()
-    torch.export.save(torch.export.export(network, example), output / f"{card.name}.pt2")
-    finished = ModelCard(
-        **{**card.__dict__, "file": script_path.name, "sha256": file_sha256(script_path)},
-    )
-    card_path = output / f"{card.name}.json"
-    card_path.write_text(finished.to_json(), encoding="utf-8")
-    return card_path
+    with tempfile.TemporaryDirectory(dir=output, prefix=".writing-") as aside:
+        script_path, program_path, card_path = (Path(aside) / f"{card.name}.{end}" for end in _FILES)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message=r".*torch\.jit.*deprecated.*", category=DeprecationWarning
+            )
+            script = torch.jit.script(network)
+            # Half precision halves the file; the loader computes in single precision again.
+            script.half().save(str(script_path))
+        network.float()
+        torch.export.save(torch.export.export(network, example), program_path)
+        finished = replace(card, file=script_path.name, sha256=file_sha256(script_path))
+        card_path.write_text(finished.to_json(), encoding="utf-8")
+        for path in (script_path, program_path, card_path):
+            path.replace(output / path.name)
+    return output / card_path.name

@@ -13,7 +13,6 @@ import torch
 
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, resample
-from MRTRUSRegistrationLib.models import drawers
 from MRTRUSRegistrationLib.regions import region_grid, scaled_image
 from MRTRUSRegistrationLib.rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial
 from MRTRUSRegistrationLib.structures import SeenStructures, seen_structures, structure_models_named
@@ -30,7 +29,7 @@ from .data.cache import cached
 from .data.cases import Case, LoadedCase, load_case
 from .networks.warp import warp
 from .registration_settings import Alignment, RegistrationSettings, draft_card
-from .segmented import Glands, cached_glands, segmented_glands, segmenters_named
+from .segmented import Glands, cached_glands, drawing, seeing, segmented_glands
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class RegistrationSample:
     """
 
     name: str
-    patient: str
     moving_image: torch.Tensor
     fixed_image: torch.Tensor
     moving_labels: torch.Tensor
@@ -87,7 +85,6 @@ def prepare_sample(
     structures = len(case.mr_labels) if case.truth is None else 1
     return RegistrationSample(
         case.name,
-        case.patient,
         _tensor([moving, *_shown(seen["MR"].on(grid, alignment), settings)]),
         _tensor([fixed, *_shown(seen["TRUS"].on(grid, None), settings)]),
         _tensor([_on_grid(label, grid, alignment) for label in case.mr_labels[:structures]]),
@@ -153,15 +150,13 @@ def _prepared(case: Case, settings: RegistrationSettings, cache: Path | None) ->
     if cache is None:
         return prepare_sample(load_case(case), settings)
     how = RigidSettings() if settings.alignment == "rigid" else settings.alignment
-    models = list(structure_models_named(settings.structures).values()) if settings.structures else []
-    models += [each for model in segmenters_named(settings.segmenters).values() for each in drawers(model)]
-    said = [model.card.sha256 for model in models]
-    if settings.segmenters and settings.alignment == "rigid":
-        said.append("aligned by what they drew")
-    said += [code for code in (case.mr_orientation, case.trus_orientation) if code is not None]
+    by_drawn = "aligned by what they drew" if settings.segmenters and settings.alignment == "rigid" else ""
+    seers = structure_models_named(settings.structures) if settings.structures else {}
+    seen = [seeing(each) for each in seers.values()]
+    how_seen = (seen, drawing(settings.segmenters), by_drawn, settings.coordinates)
     content = cached(
         cache,
-        (case.name, settings.preprocessing, settings.grid_vox, how, settings.coordinates, *said),
+        ("registration", case.reading, settings.preprocessing, settings.grid_vox, how, how_seen),
         case.files,
         lambda: _prepared_anew(case, settings, cache).__dict__,
     )

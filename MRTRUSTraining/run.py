@@ -21,6 +21,7 @@ from MRTRUSRegistrationLib.outputs import write_text_atomically
 from . import distributed
 from .data.fresh import FreshSamples
 from .export import load_best
+from .networks.eight_bit import weights_in_full
 from .registration_samples import prepare_sample as prepare_registration_sample
 from .registration_samples import prepare_samples as prepare_registration
 from .registration_settings import RegistrationSettings
@@ -89,7 +90,7 @@ def begin_with(weights: Path, network: torch.nn.Module) -> None:
         # What the network has beyond that run's begins anew.
         load_best(weights, network, beyond=own)
         return
-    state = load_network(InstalledModel(read_card(weights), weights), "cpu").state_dict()
+    state = weights_in_full(load_network(InstalledModel(read_card(weights), weights), "cpu"))
     found = {key: value for key in own for name, value in state.items() if f".{name}".endswith(f".{key}")}
     widened = {key: _widened(key, value, own[key].shape) for key, value in found.items()}
     fitting = {key: value for key, value in widened.items() if value.shape == own[key].shape}

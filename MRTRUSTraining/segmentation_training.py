@@ -171,8 +171,7 @@ def _prepared(case: Case, settings: SegmentationSettings, cache: Path | None) ->
         cache,
         (
             "segmentation",
-            case.name,
-            case.layout,
+            case.reading,
             settings.modality,
             settings.preprocessing,
             case.truth_path,
@@ -307,7 +306,8 @@ class SegmentationTask:
         if self.settings.structures:
             sample = _about_the_gland(sample, window)
         seer = GlandProbability(network, coordinates=3 if self.settings.coordinates else 0)
-        seen = class_probabilities(sample.prepared, seer, window)
+        device = str(next(network.parameters()).device)
+        seen = class_probabilities(sample.prepared, seer, window, device=device)
         if sample.coordinates is None:
             return self._overlaps(seen, sample.reference)
         truth, inside = _coordinate_tensors(sample)[0], _stacked([sample.labels]).clamp(max=1)[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import SimpleITK as sitk  # noqa: N813
 import torch
@@ -45,13 +45,22 @@ def segmented_glands(case: LoadedCase, named: Mapping[str, str]) -> Glands:
     return mr.mask, agree_on_volume(trus, mask_volume_ml(mr.mask), models["TRUS"]).mask
 
 
+def drawing(named: Mapping[str, str]) -> tuple[Any, ...]:
+    """All of the named segmenters that decides what they draw; for the keys of a cache."""
+    return tuple(seeing(each) for model in segmenters_named(named).values() for each in drawers(model))
+
+
+def seeing(model: InstalledModel) -> tuple[Any, ...]:
+    """All of a model that decides what it sees: its weights and what its card says of their use."""
+    card = model.card
+    return card.sha256, card.preprocessing, card.grid_vox, card.settings
+
+
 def cached_glands(case: Case, loaded: LoadedCase, named: Mapping[str, str], cache: Path) -> Glands:
     """`segmented_glands`, drawn once for the same case and models."""
-    models = [each.card.sha256 for model in segmenters_named(named).values() for each in drawers(model)]
-    axes = (case.mr_orientation, case.trus_orientation)
     content = cached(
         cache,
-        ("glands", case.name, case.layout, *models, *axes),
+        ("glands", case.reading, drawing(named)),
         case.files,
         lambda: _as_tensors(segmented_glands(loaded, named)),
     )

@@ -18,7 +18,7 @@ from .networks.vnet import ByDetail, GlandProbability
 
 Part = Literal["all", "sharp"]
 PARTS: tuple[Part, ...] = ("all", "sharp")
-_OPTIONS = ("widths", "dropout", "classes")
+_OPTIONS = ("widths", "dropout", "classes", "coordinates")
 
 
 def shrink(card_path: Path, output: Path, *, part: Part = "all") -> Path:
@@ -45,8 +45,9 @@ def _rebuilt(card: ModelCard, part: Part) -> torch.nn.Module:
     if told.get("name") != "VNet" or "weights" in told:
         raise InputError(f"{card.name} is no V-Net with weights in half precision; it stays as it is.")
     options = {name: told[name] for name in _OPTIONS if name in told}
+    mirror, coordinates = bool(told.get("mirror_averaged")), 3 if told.get("coordinates") else 0
     parts = [
-        GlandProbability(build_segmenter("vnet", **options), mirror=bool(told.get("mirror_averaged")))
+        GlandProbability(build_segmenter("vnet", **options), mirror=mirror, coordinates=coordinates)
         for _ in range(int(told.get("networks", 1)))
     ]
     if len(parts) == 2:

@@ -34,7 +34,7 @@ def pairs() -> list[RegistrationSample]:
         gland = ((radius < 6 + number).float(), (radius < 5 + number).float())
         spot = ((radius < 2.5).float(), (radius < 2.5).float().roll(1, -1))
         labels = [torch.stack([gland[side][0], spot[side][0]])[None] for side in (0, 1)]
-        samples.append(RegistrationSample(f"{number}", f"{number}", *images, *labels, 1.5))
+        samples.append(RegistrationSample(f"{number}", *images, *labels, 1.5))
     return samples
 
 

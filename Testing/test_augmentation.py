@@ -172,7 +172,7 @@ def sample(size: tuple[int, int, int]) -> RegistrationSample:
     landmark = torch.zeros_like(gland)
     landmark[..., size[0] // 2 - 5, size[1] // 2 + 3, size[2] // 2 + 4] = 1
     labels = torch.cat([gland, landmark], dim=1)
-    return RegistrationSample("a", "a", gland * 0.7, gland * 0.4, labels, labels.clone(), 1.5)
+    return RegistrationSample("a", gland * 0.7, gland * 0.4, labels, labels.clone(), 1.5)
 
 
 def test_a_pair_is_changed_together_apart_from_the_misalignment() -> None:

@@ -2,15 +2,25 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from dataset_case import write_dataset
 from disks import fill
+from row_case import registration_content, segmentation_content
+from shapes import array
 
 from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSTraining import registration_samples, segmentation_training
 from MRTRUSTraining.data.cache import cached
+from MRTRUSTraining.data.cases import find_cases
+from MRTRUSTraining.registration_settings import RegistrationSettings
+from MRTRUSTraining.row import row_from
+from MRTRUSTraining.segmentation_training import SegmentationSettings
 
 
 class Maker:
@@ -93,3 +103,38 @@ def test_a_full_disk_is_refused_and_nothing_half_written_stays(small_disk: Path,
         assert list(folder.iterdir()) == []
     finally:
         filler.unlink()
+
+
+# --- samples ---------------------------------------------------------------------------------------------
+
+READINGS: dict[str, dict[str, Any]] = {
+    "the MR turned": {"mr_orientation": "PRS"},
+    "the TRUS turned": {"trus_orientation": "PRS"},
+    "of another layout": {"layout": "mrus"},
+}
+
+
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+def test_a_case_that_is_read_in_another_way_is_prepared_anew(tmp_path: Path, reading: dict[str, Any]) -> None:
+    """The same files, of which the manifest or the layout says otherwise how they lie in the patient."""
+    write_dataset(tmp_path / "data", "muregpro", ("a",))
+    (case,) = find_cases(tmp_path / "data", "muregpro")
+    pairs, volumes = (row_from(content(), "test").method for content in (registration_content, trus_row))
+    assert isinstance(pairs, RegistrationSettings)
+    assert isinstance(volumes, SegmentationSettings)
+    for each in (case, *(replace(case, **other) for other in READINGS.values())):
+        registration_samples.prepare_samples([each], pairs, tmp_path / "cache")
+        segmentation_training.prepare_samples([each], volumes, tmp_path / "cache")
+    changed = replace(case, **reading)
+    for cache in (None, tmp_path / "cache"):
+        (pair,) = registration_samples.prepare_samples([changed], pairs, cache)
+        (volume,) = segmentation_training.prepare_samples([changed], volumes, cache)
+        if cache is None:
+            fresh = pair, volume
+    torch.testing.assert_close(pair.moving_image, fresh[0].moving_image)
+    torch.testing.assert_close(pair.fixed_image, fresh[0].fixed_image)
+    np.testing.assert_array_equal(array(volume.prepared), array(fresh[1].prepared))
+
+
+def trus_row() -> dict[str, Any]:
+    return segmentation_content(modality="TRUS")

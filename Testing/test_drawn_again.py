@@ -141,7 +141,7 @@ def test_training_draws_glands_as_the_pipeline_does(tmp_path: Path, monkeypatch:
         mr = trus = trus_image()
 
     class Named:
-        name, layout, mr_orientation, trus_orientation, files = "case", "mrus", None, None, ()
+        reading, files = ("case", "mrus", None, None), ()
 
     for again, times in ((7.0, 1), (7.0, 1), (6.0, 2)):
         models(tmp_path, again=again)

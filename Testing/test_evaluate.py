@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import tiny_networks
 import torch
 from cases import ShiftNetwork, ThresholdNetwork, install
 from dataset_case import TRUS_SHIFT_MM, write_dataset
 
 from MRTRUSRegistrationLib.deformable import SynSettings
+from MRTRUSRegistrationLib.models import Preprocessing
 from MRTRUSRegistrationLib.pipeline import Settings
 from MRTRUSRegistrationLib.rigid import RigidSettings
 from MRTRUSTraining.data.cases import find_cases
@@ -182,6 +184,28 @@ def test_syn_takes_the_rigid_stage_of_the_methods_before_it(tmp_path: Path) -> N
     assert rows[2].dsc > 0.95
     assert rows[2].folds_percent == 0
     assert rows[2].jacobian_min > 0
+
+
+def test_rigid_is_the_same_before_and_after_a_network_with_a_rigid_part_of_its_own(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", "muregpro", ("a",))
+    models = tmp_path / "models"
+    tiny_networks.install(
+        tiny_networks.Turn((0.0, 0.0, 0.2)),
+        models,
+        modality="MR-TRUS",
+        grid_vox=(32, 32, 32),
+        preprocessing=Preprocessing("LPS", (2.5, 2.5, 2.5)),
+        settings={"rigid_part": True},
+        name="turner",
+    )
+    settings = replace(SETTINGS, models=models)
+    cases = find_cases(tmp_path / "data", "muregpro")
+    orders = (["turner", "rigid"], ["rigid", "turner"])
+    before, after = (evaluate(cases, order, masks="reference", settings=settings) for order in orders)
+    assert [row.error for row in (*before, *after)] == [""] * 4
+    for ours, theirs in zip(before, reversed(after), strict=True):
+        assert ours.method == theirs.method
+        assert (ours.dsc, ours.displacement_max_mm) == pytest.approx((theirs.dsc, theirs.displacement_max_mm))
 
 
 def test_a_case_that_cannot_be_loaded_stops_nothing(tmp_path: Path) -> None:

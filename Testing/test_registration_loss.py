@@ -38,7 +38,7 @@ def sample(shift: int = 2) -> RegistrationSample:
     image = torch.rand(1, 1, *SIZE, generator=torch.Generator().manual_seed(0))
     moving = torch.cat([box(3, 11, shift), box(6, 8, shift)], dim=1)
     fixed = torch.cat([box(3, 11), box(6, 8)], dim=1)
-    return RegistrationSample("s", "s", image.roll(shift, -1), image, moving, fixed, 1.5)
+    return RegistrationSample("s", image.roll(shift, -1), image, moving, fixed, 1.5)
 
 
 def rng() -> np.random.Generator:

@@ -139,7 +139,7 @@ def sample() -> RegistrationSample:
     axes = torch.meshgrid(*(torch.arange(n) - 7.5 for n in SIZE), indexing="ij")
     gland = (torch.stack(axes).square().sum(0).sqrt() < 5).float()[None, None]
     image = torch.full((1, 1, *SIZE), 0.5)
-    return RegistrationSample("s", "s", image, image.clone(), gland.roll(2, -1), gland, 1.5)
+    return RegistrationSample("s", image, image.clone(), gland.roll(2, -1), gland, 1.5)
 
 
 def shown(**settings: object) -> tuple[RegistrationSample, tuple[torch.Tensor, ...]]:

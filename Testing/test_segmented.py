@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tiny_networks import Brightness, install
 
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, resample_mask
-from MRTRUSRegistrationLib.models import Preprocessing
+from MRTRUSRegistrationLib.models import Preprocessing, read_card
 from MRTRUSTraining import segmented
 from MRTRUSTraining.data.cases import find_cases, load_case
 from MRTRUSTraining.data.fresh import loaded
@@ -120,6 +121,18 @@ def test_they_are_drawn_once_for_all_rows(
     assert other_grid.fixed_drawn.shape == (1, 1, 16, 16, 16)
     (from_cache,) = prepare_samples([case], settings(), tmp_path / "cache")
     torch.testing.assert_close(from_cache.moving_drawn, whole.moving_drawn)
+
+
+def test_they_are_drawn_anew_where_the_card_says_otherwise(tmp_path: Path, models: Path) -> None:
+    """The weights are the same, the threshold is another."""
+    write_case(simulate(sample_case(3, spacing_mm=3.0)), tmp_path / "data", 0)
+    (case,) = find_cases(tmp_path / "data", "muregpro")
+    first, _ = cached_glands(case, load_case(case), NAMES, tmp_path / "cache")
+    card_path = models / f"{NAMES['MR']}.json"
+    card = read_card(card_path)
+    card_path.write_text(replace(card, settings={"threshold": 0.8}).to_json(), encoding="utf-8")
+    again, _ = cached_glands(case, load_case(case), NAMES, tmp_path / "cache")
+    assert 0 < array(again).sum() < array(first).sum()
 
 
 def test_they_move_with_their_volume(models: Path, simulated) -> None:

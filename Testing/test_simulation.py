@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,6 +250,24 @@ def test_full_resolution_sizes():
     assert fine.trus.size_vox == (81, 118, 88)
     assert mr_grid_of(fine).size_vox == (120, 128, 128)
     assert mr_grid_of(fine).spacing_mm == (0.8, 0.8, 0.8)
+
+
+def test_an_interrupted_case_is_none(case, tmp_path, monkeypatch):
+    """Whichever file it is interrupted before: what lists as a case is whole."""
+    move = Path.replace
+    for moved in range(6):
+        folder, left = tmp_path / str(moved), iter(range(moved))
+
+        def interrupted(path, target, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return move(path, target)
+
+        monkeypatch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_case(case, folder, 0)
+        assert not list(folder.glob("mr_images/*"))
+        assert not list(folder.glob(".writing-*"))
 
 
 def test_the_challenge_layout_round_trip(case, tmp_path):

@@ -25,6 +25,7 @@ from MRTRUSRegistrationLib.geometry import with_orientation
 from MRTRUSRegistrationLib.models import (
     InstalledModel,
     Preprocessing,
+    check_file,
     find_model,
     list_models,
     load_network,
@@ -33,6 +34,7 @@ from MRTRUSRegistrationLib.models import (
 from MRTRUSRegistrationLib.regions import regions_of_interest
 from MRTRUSRegistrationLib.segmentation import PUBLIC_AXES
 from MRTRUSRegistrationLib.structures import SeenStructures, seen_structures, structure_models
+from MRTRUSTraining import segmentation_training
 from MRTRUSTraining.cli import app
 from MRTRUSTraining.data.fresh import loaded
 from MRTRUSTraining.evaluation import structure_ratio
@@ -279,6 +281,21 @@ def test_the_loss_of_several_classes() -> None:
     assert float(undecided) == pytest.approx(1 - dice + np.log(3), abs=1e-5)
 
 
+def test_a_segmenter_is_validated_where_it_is(simulated, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the processor or an accelerator; here neither, but a device that holds no numbers."""
+    sample = prepare_segmentation(simulated, settings())
+    task = SegmentationTask(settings(), [[sample]], [sample])
+    devices: list[str] = []
+
+    def probabilities(image: sitk.Image, *_: object, device: str) -> list[sitk.Image]:
+        devices.append(device)
+        return [sitk.Image(image) * 0.0] * 3
+
+    monkeypatch.setattr(segmentation_training, "class_probabilities", probabilities)
+    task.validate(task.network.to("meta"))
+    assert devices == ["meta"]
+
+
 def test_other_contrast_is_inside_the_structures_alone(simulated) -> None:
     task = SegmentationTask(
         settings(structure_contrast=0.2), [[prepare_segmentation(simulated, settings())]], []
@@ -436,6 +453,63 @@ def test_channels_and_classes_have_the_parameters_that_they_need() -> None:
     )
     assert seen.shape == (1, 3, 32, 32, 32)
     assert float(seen.sum(1).max()) < 1
+
+
+def test_a_run_may_begin_with_a_model_in_eight_bits(tmp_path: Path) -> None:
+    """What it begins with are the numbers that the integers stand for."""
+    torch.manual_seed(0)
+    gland = VNet(widths=(4, 8, 8, 8, 8))
+    finished(tmp_path / "gland", gland)
+    method = SegmentationSettings(
+        "MR", options={"widths": (4, 8, 8, 8, 8)}, training_vox=(32, 32, 32), eight_bit=True
+    )
+    card = export_segmentation(tmp_path / "gland", method, tmp_path / "models")
+    after = VNet(widths=(4, 8, 8, 8, 8))
+    begin_with(card, after)
+    for name, weight in gland.state_dict().items():
+        largest = float(weight.abs().max())
+        torch.testing.assert_close(after.state_dict()[name], weight, atol=largest / 120, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"coordinates": True}], ids=["structures", "coordinates too"])
+def test_a_model_of_structures_is_made_smaller(tmp_path: Path, options: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    widths = (4, 8, 8, 8, 8)
+    finished(tmp_path / "run", VNet(widths=widths, classes=4, **options))
+    method = settings(
+        options={"widths": list(widths)},
+        training_vox=[32, 32, 32],
+        **({"coordinates": 1.0} if options else {}),
+    )
+    card = export_segmentation(tmp_path / "run", method, tmp_path / "models")
+    smaller = shrink(card, tmp_path / "smaller")
+    image = torch.rand(1, 1, 32, 32, 32)
+    with torch.inference_mode():
+        found, expected = (
+            load_network(InstalledModel(read_card(path), path), "cpu")(image) for path in (smaller, card)
+        )
+    assert found.shape[1] == (6 if options else 3)
+    assert float((found - expected).abs().max()) < 0.1
+
+
+def test_an_interrupted_export_leaves_the_model_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    finished(tmp_path / "run", VNet(widths=(2, 2, 2, 2, 2)))
+    method = SegmentationSettings("MR", options={"widths": (2, 2, 2, 2, 2)}, training_vox=(32, 32, 32))
+    card = export_segmentation(tmp_path / "run", method, tmp_path / "models")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "models").iterdir()}
+    finished(tmp_path / "other", VNet(widths=(2, 2, 2, 2, 2)))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.export, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_segmentation(tmp_path / "other", method, tmp_path / "models")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "models").iterdir()} == before
+    check_file(InstalledModel(read_card(card), card))
 
 
 def test_an_exported_model_is_made_smaller(tmp_path: Path) -> None:

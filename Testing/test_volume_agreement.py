@@ -120,6 +120,12 @@ def test_a_card_without_the_setting_or_a_gland_without_probability_stays(ramp: G
     assert agree_on_volume(drawn, 60.0, model(ratio=1.0, ratio_log_sd=0.1, logit_sd=1.0)) is drawn
 
 
+def test_what_another_model_drew_stays(ramp: GlandSegmentation) -> None:
+    """The threshold and its freedom are of the card's own probabilities."""
+    other = replace(ramp, model="finer")
+    assert agree_on_volume(other, 60.0, model(ratio=1.0, ratio_log_sd=0.1, logit_sd=1.0)) is other
+
+
 def test_warnings_are_those_of_the_new_mask(ramp: GlandSegmentation) -> None:
     small = agree_on_volume(ramp, 2.0, model(ratio=1.0, ratio_log_sd=0.01, logit_sd=100.0))
     assert [warning.code for warning in small.warnings] == ["trus_gland_volume"]

@@ -227,11 +227,11 @@ def agree_on_volume(gland: GlandSegmentation, volume_ml: float, model: Installed
     A gland has one volume, and MR shows it more surely than TRUS. The card's `volume_agreement` holds the
     expected `ratio` of this volume to the other, the standard deviation `ratio_log_sd` of its logarithm, and
     `logit_sd`, how far the threshold's logit may stray; the threshold chosen is the likeliest under both. A
-    card without it leaves the mask as it is.
+    card without it leaves the mask as it is; so does the card of another model than the one that drew it.
     """
     card = model.card
     expected = card.settings.get("volume_agreement")
-    if expected is None or gland.probability is None:
+    if expected is None or gland.probability is None or gland.model != card.name:
         return gland
     start = float(card.settings.get("threshold", 0.5))
     probability = sitk.GetArrayFromImage(gland.probability)

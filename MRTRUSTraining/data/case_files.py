@@ -38,3 +38,8 @@ class Case:
         optional = (self.truth_path, self.mr_landmarks_path, self.trus_landmarks_path)
         needed = (self.mr_path, self.trus_path, self.mr_labels_path, self.trus_labels_path)
         return (*needed, *(path for path in optional if path is not None))
+
+    @property
+    def reading(self) -> tuple[str | None, ...]:
+        """All but the files that decides what `load_case` makes of them; for the keys of a cache."""
+        return self.name, self.layout, self.mr_orientation, self.trus_orientation

@@ -38,9 +38,9 @@ class LoadedCase:
     """One case in memory: images (float32) and binary labels (uint8) in LPS millimetres.
 
     `mr_labels` and `trus_labels` correspond index by index; index 0 is the gland. `initial` maps TRUS points
-    to MR points so that the middles and the axes of both volumes coincide: all that the files know. `truth`,
-    which simulated cases have, maps TRUS points to MR points exactly. `points` holds landmarks that were
-    given as points; their labels are then balls of 3 mm radius about them.
+    to MR points so that the middles of both volumes coincide, for their headers share the patient's axes and
+    nothing else. `truth`, which simulated cases have, maps TRUS points to MR points exactly. `points` holds
+    landmarks that were given as points; their labels are then balls of 3 mm radius about them.
     """
 
     name: str
@@ -242,12 +242,8 @@ def _read_truth(path: Path | None) -> sitk.Transform | None:
 
 
 def centred_initial(mr: Grid, trus: Grid) -> sitk.Transform:
-    """TRUS points to MR points such that the middles and the index axes of both grids coincide."""
-    transform = sitk.AffineTransform(3)
-    transform.SetCenter(trus.centre_mm.tolist())
-    transform.SetMatrix((mr.axes @ trus.axes.T).ravel().tolist())
-    transform.SetTranslation((mr.centre_mm - trus.centre_mm).tolist())
-    return transform
+    """TRUS points to MR points such that the middles of both volumes coincide, neither of them turned."""
+    return sitk.TranslationTransform(3, (mr.centre_mm - trus.centre_mm).tolist())
 
 
 def _read_side(

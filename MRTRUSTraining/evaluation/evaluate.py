@@ -97,8 +97,8 @@ def evaluate_case(
     for method in methods:
         row = MetricsRow(case.name, method, masks, patient=case.patient)
         try:
-            stage = _rigid_stage(case, method, settings)
-            alignment = done.rigid if done is not None and stage == "ants" else None
+            shares = _shares_alignment(case, method, settings)
+            alignment = done.rigid if done is not None and shares else None
             result = _register(case, method, settings, glands, alignment)
         except Cancelled:
             raise
@@ -113,7 +113,7 @@ def evaluate_case(
             seconds += shared_s
         if alignment is not None and done is not None:
             seconds += done.timings_s["align"]
-        if done is None and stage == "ants":
+        if done is None and shares:
             done = result
         yield _scored(row, case, result, seconds, extras)
 
@@ -165,6 +165,20 @@ def _images_for(case: LoadedCase, method: str) -> tuple[sitk.Image, sitk.Image]:
 
 def _rigid_stage(case: LoadedCase, method: str, settings: Settings) -> RigidStage:
     return method_named(_network_of(case, method, settings), settings.models).rigid
+
+
+def _shares_alignment(case: LoadedCase, method: str, settings: Settings) -> bool:
+    """Whether the method starts from ANTs' alignment and leaves it so, as `rigid` has it.
+
+    A network whose card says `rigid_part` puts its own in its place.
+    """
+    if _rigid_stage(case, method, settings) != "ants":
+        return False
+    name = _network_of(case, method, settings)
+    if method_named(name, settings.models).deformable != "network":
+        return True
+    model = find_model(task="registration", modality="MR-TRUS", name=name, extra=settings.models)
+    return not model.card.settings.get("rigid_part")
 
 
 def _scored(

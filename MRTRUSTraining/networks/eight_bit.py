@@ -56,6 +56,21 @@ def _as_integers(weight: torch.Tensor, *, output_axis: int) -> tuple[torch.Tenso
     return (weight.detach() / scale).round().clamp(-_LARGEST, _LARGEST).to(torch.int8), scale
 
 
+def weights_in_full(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a network, of which convolutions may be in eight bits, as one without these has it."""
+    full = dict(network.state_dict())
+    for name, module in network.named_modules():
+        scale = full.pop(f"{name}.scale", None)
+        if scale is None:
+            continue
+        full[f"{name}.weight"] = full[f"{name}.weight"].to(scale.dtype) * scale
+        # TorchScript counts a tensor that may be missing as an attribute, not as state.
+        bias = module.bias
+        if torch.is_tensor(bias):
+            full[f"{name}.bias"] = bias.to(scale.dtype)
+    return full
+
+
 def in_eight_bits(network: nn.Module) -> nn.Module:
     """The network with its 3-D convolutions replaced, in place; for computing alone, it cannot be trained."""
     for name, module in list(network.named_children()):

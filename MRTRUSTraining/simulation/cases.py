@@ -135,7 +135,8 @@ def write_case(case: SimulatedCase, folder: Path, index: int) -> None:
         "us_labels": stack_labels(case.trus_labels),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    # Written aside and moved when complete: an interrupted run leaves whole cases only.
+    # Written aside and moved when complete, the MR last, by which a case is known: an interrupted run leaves
+    # whole cases only.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
         for kind in (*images, "transforms", "parameters"):
             (Path(aside) / kind).mkdir()
@@ -144,7 +145,7 @@ def write_case(case: SimulatedCase, folder: Path, index: int) -> None:
         sitk.WriteTransform(case.transform, str(Path(aside) / "transforms" / f"{name}.h5"))
         text = json.dumps({**json.loads(case.parameters.to_json()), "labels": LABELS}, indent=1)
         (Path(aside) / "parameters" / f"{name}.json").write_text(text, encoding="utf-8")
-        for path in sorted(Path(aside).glob("*/*")):
+        for path in sorted(Path(aside).glob("*/*"), key=lambda path: path.parent.name == "mr_images"):
             target = folder / path.parent.name / path.name
             target.parent.mkdir(exist_ok=True)
             path.replace(target)

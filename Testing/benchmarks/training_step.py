@@ -47,9 +47,7 @@ def pair(size_kji: tuple[int, int, int], device: str) -> RegistrationSample:
     labels = torch.stack([(radius < share * min(size_kji)).float() for share in (0.4, 0.1)], dim=1)
     images = torch.rand(2, 1, 1, *size_kji, generator=generator) * labels[:, :1]
     shifted = labels.roll(2, -1)
-    return RegistrationSample("pair", "pair", images[0], images[1], labels, shifted, 1.5).to(
-        torch.device(device)
-    )
+    return RegistrationSample("pair", images[0], images[1], labels, shifted, 1.5).to(torch.device(device))
 
 
 def cmsa_step(sample: RegistrationSample, *, bf16: bool) -> Step:
