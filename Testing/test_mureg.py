@@ -225,6 +225,20 @@ def test_cases_without_landmarks_have_no_site_score() -> None:
     assert np.isfinite(code.score)
 
 
+def test_cases_may_have_other_numbers_of_labels() -> None:
+    """Beyond the scorer's six channels a case has as many as its last label needs."""
+    case = shifted_case()
+    rows = []
+    for last in (6, 7):
+        named = replace(case, label_names=("gland", "landmark 1", f"landmark {last}"))
+        rows += rows_of(named, "initial", measures=("challenge",))
+    assert [len(row.challenge.code.label_errors_vox) for row in rows] == [7, 8]  # type: ignore[union-attr]
+    site, code = challenge_summary(rows)
+    # All errors are 1; of the four labels that any case has, each has three.
+    assert (site.tre_vox, code.tre_vox) == pytest.approx((3.0, np.sqrt(3 / 4)))
+    assert code.cases == 2
+
+
 # --- other measures on request, and every label --------------------------------------------------------
 
 
