@@ -339,3 +339,19 @@ def test_the_command_writes_all_tables(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="manifest"):
         evaluate_command(tmp_path / "data", "nifti", "initial", output)
     assert array(sitk.ReadImage(str(tmp_path / "data" / "mr_labels" / "a.nii.gz"))).ndim == 4
+
+
+def test_the_tables_are_there_whatever_becomes_of_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> str:
+        raise ValueError("The summary broke.")
+
+    monkeypatch.setattr("MRTRUSTraining.evaluation.summary.summary_markdown", broken)
+    write_dataset(tmp_path / "data", "muregpro", ("a",))
+    with pytest.raises(ValueError, match="broke"):
+        evaluate_command(
+            tmp_path / "data", "muregpro", "initial", tmp_path / "out", masks="reference", device="cpu"
+        )
+    with (tmp_path / "out" / "metrics.csv").open() as file:
+        assert [line["case"] for line in csv.DictReader(file)] == ["a"]
