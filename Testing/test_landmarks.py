@@ -96,6 +96,8 @@ POINT = {"a": (-20.0, 30.0, -15.0)}
         "# Frame = RAS\nx,y,z,name\n20,-30,-15,a\n\n,,,\n",
         "\ufeffname;x_lps;y_lps;z_lps\na;-20,0;30,0;-15,0\n",
         "name\tx_lps\ty_lps\tz_lps\na\t-20\t30\t-15\n",
+        '"name","x_lps","y_lps","z_lps","seen; by whom"\n"a",-20,30,-15,\n',
+        '"x_lps";"y_lps, mm";"y_lps";"z_lps";"name"\n-20;;30;-15;a\n',
         "name,x,y,z\n# as seen by two\na,-20,30,-15\n# frame: LPS,,,\n",
     ],
 )

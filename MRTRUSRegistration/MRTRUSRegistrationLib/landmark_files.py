@@ -150,7 +150,8 @@ def _table(lines: list[str], name: str) -> list[list[str]]:
         raise InputError(
             f"{name} holds no landmarks: give a table with the columns name, x_lps, y_lps, z_lps."
         )
-    delimiter = next((sign for sign in ";\t" if sign in table[0]), ",")
+    unquoted = re.sub(r'"[^"]*"', "", table[0])
+    delimiter = next((sign for sign in ";\t" if sign in unquoted), ",")
     # A landmark may be called "#1"; a comment has nothing in the other columns.
     rows = csv.reader(table, delimiter=delimiter)
     return [row for row in rows if "".join(row[1:]).strip() or not _is_comment(row[0])]
