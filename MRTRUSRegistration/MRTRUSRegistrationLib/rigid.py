@@ -84,7 +84,7 @@ def align_centroids(mr_gland: sitk.Image, trus_gland: sitk.Image, initial: sitk.
     centre = mask_centroid_mm(trus_gland)
     start = as_rigid(initial, centre)
     start.SetTranslation((mask_centroid_mm(mr_gland) - centre).tolist())
-    return RigidAlignment(start, "centroid", rotation_deg(start))
+    return RigidAlignment(start, "centroid", 0.0)
 
 
 def align_rigid(
