@@ -69,7 +69,10 @@ def rotation_deg(transform: sitk.Transform) -> float:
 
 
 def nearest_rigid(points_mm: np.ndarray, targets_mm: np.ndarray) -> sitk.Euler3DTransform:
-    """The rigid transform that takes (N, 3) points nearest to their targets, by least squares (Kabsch)."""
+    """The rigid transform that takes (n, 3) points nearest to their targets.
+
+    Least squares by singular values (Kabsch 1976), never a reflection (Umeyama 1991).
+    """
     centre, goal = points_mm.mean(axis=0), targets_mm.mean(axis=0)
     turn, _ = Rotation.align_vectors(targets_mm - goal, points_mm - centre)
     found = sitk.Euler3DTransform()
