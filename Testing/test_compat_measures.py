@@ -172,6 +172,22 @@ def test_mureg_code_cohort_leaves_out_a_label_that_is_zero_in_every_case() -> No
     assert (found.dsc, found.rdsc) == (pytest.approx(0.7), 0.8)
 
 
+def test_a_label_that_a_case_lacks_is_empty_on_both_sides_to_the_scorer() -> None:
+    """Of eight labels the other case has seven: the same figures as with the eighth, empty, in it."""
+    gland, lesion, empty = block((1, 1, 1), (4, 4, 4)), block((2, 2, 2), (2, 2, 2)), np.zeros(SHAPE)
+    moved = block((3, 2, 2), (2, 2, 2))
+    whole = mureg_code_case(np.stack([gland] + [lesion] * 7), np.stack([gland] + [moved] * 7))
+    short, long = (
+        mureg_code_case(np.stack([gland] + [lesion] * 6 + end), np.stack([gland] + [moved] * 6 + end))
+        for end in ([], [empty])
+    )
+    assert (len(short.label_errors_vox), len(long.label_errors_vox)) == (7, 8)
+    found, expected = mureg_code_cohort([whole, short]), mureg_code_cohort([whole, long])
+    for name, value in vars(expected).items():
+        assert getattr(found, name) == pytest.approx(value), name
+    assert short.hd95_vox > long.hd95_vox > 0
+
+
 # µ-RegPro, the web page
 
 

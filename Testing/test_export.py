@@ -12,6 +12,7 @@ import torch
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import InstalledModel, file_sha256, find_model, load_network, read_card
 from MRTRUSTraining.evaluation.card_figures import add_figures
+from MRTRUSTraining.evaluation.evaluate import MetricsRow, metrics_csv
 from MRTRUSTraining.export import decision, export_registration, export_segmentation, load_best, read_run
 from MRTRUSTraining.networks.cmsa import CMSANet, MirrorAveraged
 from MRTRUSTraining.networks.vnet import GlandProbability, VNet, detail
@@ -322,6 +323,20 @@ def test_figures_go_to_the_network_that_ran(
     add_figures(tmp_path, metrics, "two pairs")
     assert read_card(tmp_path / "cmsa.json").figures[-1]["dsc"] == 0.6
     assert read_card(tmp_path / "cmsa-sharp.json").figures[-1]["dsc"] == 0.8
+
+
+def test_cases_that_failed_are_not_counted(
+    registrator: tuple[torch.nn.Module, InstalledModel], tmp_path: Path
+) -> None:
+    (tmp_path / "cmsa.json").write_text(registrator[1].card.to_json(), encoding="utf-8")
+    rows = [MetricsRow("a", "cmsa", "predicted", dsc=0.9, model="cmsa")]
+    rows += [MetricsRow(name, "cmsa", "predicted", error="It broke.") for name in "bc"]
+    (tmp_path / "metrics.csv").write_text(metrics_csv(rows), encoding="utf-8")
+    add_figures(tmp_path, tmp_path / "metrics.csv", "three pairs")
+    figure = read_card(tmp_path / "cmsa.json").figures[-1]
+    assert (figure["split"], figure["cases"], figure["dsc"]) == ("three pairs", 1, 0.9)
+    (tmp_path / "metrics.csv").write_text(metrics_csv(rows[1:]), encoding="utf-8")
+    assert add_figures(tmp_path, tmp_path / "metrics.csv", "no pair") == []
 
 
 def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:

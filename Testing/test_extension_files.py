@@ -17,6 +17,7 @@ from extension_files import MODULE, ROOT, is_script, listed_files, shipped_files
 from PIL import Image
 
 from MRTRUSRegistrationLib import HOMEPAGE
+from MRTRUSRegistrationLib.doctor import _OPTIONAL
 
 UI = MODULE / "Resources" / "UI" / "MRTRUSRegistration.ui"
 MODULE_FILE = MODULE / "MRTRUSRegistration.py"
@@ -236,6 +237,18 @@ def test_texts_for_the_user_are_translatable():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
                 assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno}"
+
+
+def test_training_needs_what_it_asks_for():
+    declared = re.search(
+        r"^train = \[(.+)\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    names = set(re.findall(r'"([\w-]+)', declared[1]))
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "MRTRUSTraining").rglob("*.py"))
+    modules = {"pyyaml": "yaml", "tensorboard": "torch.utils.tensorboard"}
+    for name in names:
+        assert re.search(rf"^\s*(from|import) {modules.get(name, name)}\b", code, re.MULTILINE), name
+    assert {name.lower() for name, purpose in _OPTIONAL.items() if purpose == "training"} <= names
 
 
 def test_requirements_leave_slicers_own_packages_alone():

@@ -72,6 +72,13 @@ def test_written_points_come_back(tmp_path: Path, suffix: str) -> None:
     expect_points(read_landmarks(path, loaded()), POINTS, atol=1e-12)
 
 
+def test_a_landmark_may_be_named_like_a_comment(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    points = {"#1": POINTS["apex"], "# 2; left": POINTS["F-3"]}
+    write_landmarks(Landmarks(tuple(points), np.array(list(points.values()))), path)
+    expect_points(read_landmarks(path, loaded()), points, atol=1e-12)
+
+
 # One point, written in many ways: LPS (-20, 30, -15), so RAS (20, -30, -15).
 POINT = {"a": (-20.0, 30.0, -15.0)}
 
@@ -89,6 +96,9 @@ POINT = {"a": (-20.0, 30.0, -15.0)}
         "# Frame = RAS\nx,y,z,name\n20,-30,-15,a\n\n,,,\n",
         "\ufeffname;x_lps;y_lps;z_lps\na;-20,0;30,0;-15,0\n",
         "name\tx_lps\ty_lps\tz_lps\na\t-20\t30\t-15\n",
+        '"name","x_lps","y_lps","z_lps","seen; by whom"\n"a",-20,30,-15,\n',
+        '"x_lps";"y_lps, mm";"y_lps";"z_lps";"name"\n-20;;30;-15;a\n',
+        "name,x,y,z\n# as seen by two\na,-20,30,-15\n# frame: LPS,,,\n",
     ],
 )
 def test_table_with_a_stated_frame(tmp_path: Path, text: str) -> None:

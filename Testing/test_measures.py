@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -22,6 +24,7 @@ from MRTRUSRegistrationLib.measures import (
     tre_rms_mm,
 )
 from MRTRUSRegistrationLib.results import LandmarkRow, Landmarks
+from MRTRUSRegistrationLib.transforms import compose, field_transform, inverse_points_mm
 
 OBLIQUE = tuple(sitk.Euler3DTransform((0, 0, 0), 0.4, -0.3, 0.7).GetMatrix())
 GRID = Grid((40, 36, 30), (0.8, 1.0, 1.5), (10.0, -20.0, 5.0), OBLIQUE)
@@ -339,6 +342,26 @@ def test_landmark_empty_in_an_original_is_not_evaluated() -> None:
         trus_grid=GRID,
     )
     assert [found.name for found in rows] == ["b"]
+
+
+@pytest.mark.parametrize("as_labels", [False, True])
+def test_landmark_without_a_position_does_not_reach_the_maps(as_labels: bool) -> None:
+    """The search for the inverse of a field would find no place for it, and stop the whole case."""
+    field = np.full((*GRID.size_vox[::-1], 3), 0.5)
+    deformation, rigid = field_transform(field, GRID), sitk.Euler3DTransform()
+    stage = PointMap(
+        compose(rigid, deformation), lambda points_mm: inverse_points_mm(rigid, deformation, points_mm)
+    )
+    side = landmarks_of(ball(GRID, 4.0), ball(GRID, 4.0))
+    nowhere = replace(
+        side,
+        points_mm=np.array([[np.nan] * 3, side.points_mm[1]]),
+        labels=(GRID.blank(), side.labels[1]) if as_labels else (),
+    )
+    sides = nowhere, side if as_labels else replace(side, labels=())
+    (found,) = landmark_rows(*sides, transform=stage, initial=stage, trus_grid=GRID)
+    assert found.name == "L1"
+    assert found.error_mm == pytest.approx(np.sqrt(0.75), abs=0.2 if as_labels else 1e-3)
 
 
 def test_landmarks_that_do_not_pair_are_refused() -> None:

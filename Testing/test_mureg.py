@@ -225,6 +225,20 @@ def test_cases_without_landmarks_have_no_site_score() -> None:
     assert np.isfinite(code.score)
 
 
+def test_cases_may_have_other_numbers_of_labels() -> None:
+    """Beyond the scorer's six channels a case has as many as its last label needs."""
+    case = shifted_case()
+    rows = []
+    for last in (6, 7):
+        named = replace(case, label_names=("gland", "landmark 1", f"landmark {last}"))
+        rows += rows_of(named, "initial", measures=("challenge",))
+    assert [len(row.challenge.code.label_errors_vox) for row in rows] == [7, 8]  # type: ignore[union-attr]
+    site, code = challenge_summary(rows)
+    # All errors are 1; of the four labels that any case has, each has three.
+    assert (site.tre_vox, code.tre_vox) == pytest.approx((3.0, np.sqrt(3 / 4)))
+    assert code.cases == 2
+
+
 # --- other measures on request, and every label --------------------------------------------------------
 
 
@@ -325,3 +339,19 @@ def test_the_command_writes_all_tables(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="manifest"):
         evaluate_command(tmp_path / "data", "nifti", "initial", output)
     assert array(sitk.ReadImage(str(tmp_path / "data" / "mr_labels" / "a.nii.gz"))).ndim == 4
+
+
+def test_the_tables_are_there_whatever_becomes_of_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> str:
+        raise ValueError("The summary broke.")
+
+    monkeypatch.setattr("MRTRUSTraining.evaluation.summary.summary_markdown", broken)
+    write_dataset(tmp_path / "data", "muregpro", ("a",))
+    with pytest.raises(ValueError, match="broke"):
+        evaluate_command(
+            tmp_path / "data", "muregpro", "initial", tmp_path / "out", masks="reference", device="cpu"
+        )
+    with (tmp_path / "out" / "metrics.csv").open() as file:
+        assert [line["case"] for line in csv.DictReader(file)] == ["a"]

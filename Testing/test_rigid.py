@@ -188,7 +188,21 @@ def test_centroid_method_keeps_the_initial_rotation() -> None:
     np.testing.assert_allclose(linear_parts(found.transform)[0], linear_parts(turn)[0], atol=1e-9)
     moved = found.transform.TransformPoint(mask_centroid_mm(trus).tolist())
     np.testing.assert_allclose(moved, mask_centroid_mm(mr), atol=1e-9)
-    assert (found.method, found.rotation_deg) == ("centroid", pytest.approx(rotation_deg(turn)))
+    assert (found.method, found.rotation_deg) == ("centroid", 0.0)
+
+
+def test_the_rotation_that_is_told_is_that_beyond_the_start() -> None:
+    """A start that turns the MR by 23° and the truth beyond it, which is 6.4°."""
+    mr, trus = rigid_case.glands()
+    # The same MR, given in a frame that is turned about its gland.
+    turn = sitk.Euler3DTransform(mask_centroid_mm(mr).tolist(), 0.0, 0.4, 0.0)
+    turned = sitk.Image(mr)
+    turned.SetOrigin(turn.TransformPoint(mr.GetOrigin()))
+    turned.SetDirection((linear_parts(turn)[0] @ Grid.of(mr).axes).ravel().tolist())
+    start = sitk.CompositeTransform([turn, gland_initial(mr, trus)])
+    found = align_rigid(turned, trus, start)
+    assert found.rotation_deg == pytest.approx(rotation_deg(rigid_case.TRUTH), abs=1.0)
+    assert rotation_deg(found.transform) > 20
 
 
 # --- determinism ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from MRTRUSRegistrationLib.transforms import (
     compose,
     displacement_mm,
     displacement_vox,
+    displacements_mm,
     edge_fade,
     field_image,
     field_transform,
@@ -31,6 +32,14 @@ def smooth_deformation(peak_mm: tuple[float, float, float] = (6.0, -4.0, 5.0)) -
 
 def random_points_mm(count: int = 60, *, within_mm: float = 25.0) -> np.ndarray:
     return np.random.default_rng(3).uniform(-within_mm, within_mm, (count, 3))
+
+
+def test_displacements_are_those_of_the_voxel_centres() -> None:
+    grid = Grid((4, 6, 5), (1.25, 1.5, 2.0), (10.0, -20.0, 5.0), WIDE.direction)
+    expected = transform_points_mm(RIGID, grid.points_mm().reshape(-1, 3)) - grid.points_mm().reshape(-1, 3)
+    found = displacements_mm(RIGID, grid)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected.reshape(found.shape), atol=1e-9)
 
 
 # --- voxels to millimetres -----------------------------------------------------------------------------

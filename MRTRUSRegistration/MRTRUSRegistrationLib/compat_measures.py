@@ -143,13 +143,18 @@ def mureg_code_unregistered(fixed: np.ndarray, moving: np.ndarray) -> MuregCase:
 
 
 def mureg_code_cohort(cases: Sequence[MuregCase]) -> MuregCohort:
-    """The scorer's figures: a label whose error is 0 in every case is taken for absent and left out first."""
-    errors = np.array([case.label_errors_vox for case in cases])
+    """The scorer's figures: a label whose error is 0 in every case is taken for absent and left out first.
+
+    The scorer finds the same channels in every case, so those that a case lacks count as empty on both sides.
+    """
+    channels = max(len(case.label_errors_vox) for case in cases)
+    filled = [_with_channels(case, channels) for case in cases]
+    errors = np.array([case.label_errors_vox for case in filled])
     errors = errors[:, (errors != 0).any(axis=0)]
     return _cohort(
         [
             replace(case, tre_vox=_rms(row), rts_vox=_rms(_best(row, highest=False)))
-            for case, row in zip(cases, errors, strict=True)
+            for case, row in zip(filled, errors, strict=True)
         ]
     )
 
@@ -224,6 +229,16 @@ def robust_mean(values: Sequence[float], *, highest: bool) -> float:
 def _best(values: Sequence[float] | np.ndarray, *, highest: bool) -> np.ndarray:
     ordered = np.sort(values)[::-1] if highest else np.sort(values)
     return ordered[: round(_ROBUST_SHARE * len(ordered))]
+
+
+def _with_channels(case: MuregCase, channels: int) -> MuregCase:
+    """The case with labels that are empty on both sides after its own: their errors and HD95 are 0."""
+    errors = case.label_errors_vox
+    return replace(
+        case,
+        label_errors_vox=(*errors, *[0.0] * (channels - len(errors))),
+        hd95_vox=case.hd95_vox * (len(errors) / channels),
+    )
 
 
 def _cohort(cases: Sequence[MuregCase]) -> MuregCohort:

@@ -22,7 +22,7 @@ from .gland_surface import GlandSurface
 from .models import InstalledModel, rescale_intensity
 from .progress import Reporter
 from .results import Deformation
-from .transforms import compose
+from .transforms import compose, displacements_mm
 
 STAGE = "confidence"
 _LEAST_REPEATS = 2
@@ -223,7 +223,7 @@ def perturbed_image(
 def perturbed_mask(mask: sitk.Image, settings: ConfidenceSettings, rng: np.random.Generator) -> sitk.Image:
     """The mask with its outline moved in and out smoothly, by `outline_mm` (one standard deviation)."""
     grid = _box(mask, spacing_mm=(_OUTLINE_SAMPLING_MM,) * 3, margin_mm=_ROOM * settings.outline_mm + 2)
-    distance = GlandSurface.of(mask).distance_mm(_places_mm(grid)).reshape(grid.size_vox[::-1])
+    distance = GlandSurface.of(mask).distance_mm(grid.points_mm().reshape(-1, 3)).reshape(grid.size_vox[::-1])
     shift = resample(_smooth_noise(grid, settings.outline_length_mm, rng), grid)
     # Positive inside, so that what is added moves the outline outwards.
     level = distance + settings.outline_mm * sitk.GetArrayFromImage(shift)
@@ -249,12 +249,6 @@ def _box(mask: sitk.Image, *, spacing_mm: tuple[float, ...], margin_mm: float) -
     low, high = along.min(axis=0) - margin_mm, along.max(axis=0) + margin_mm
     size = tuple(int(n) + 1 for n in np.ceil((high - low) / spacing_mm))
     return Grid.centred(axes @ ((low + high) / 2), size, spacing_mm, mask.GetDirection())  # type: ignore[arg-type]
-
-
-def _places_mm(grid: Grid) -> np.ndarray:
-    """(n, 3) LPS positions of the voxel centres, in the order of the array."""
-    index_kji = np.indices(grid.size_vox[::-1]).reshape(3, -1).T
-    return index_kji[:, ::-1] @ grid.index_to_point[:3, :3].T + np.array(grid.origin_mm)
 
 
 def _smooth_noise(grid: Grid, length_mm: float, rng: np.random.Generator) -> sitk.Image:
@@ -283,15 +277,7 @@ def _mapped_mm(rigid: sitk.Transform, deformation: Deformation, grid: Grid) -> n
 
     They differ from the mapped points by the points themselves, which are the same in every repeat.
     """
-    field_mm = sitk.TransformToDisplacementField(
-        compose(rigid, deformation.transform),
-        sitk.sitkVectorFloat64,
-        grid.size_vox,
-        grid.origin_mm,
-        grid.spacing_mm,
-        grid.direction,
-    )
-    return sitk.GetArrayFromImage(field_mm)
+    return displacements_mm(compose(rigid, deformation.transform), grid)
 
 
 def _on_gland(image: sitk.Image, gland: sitk.Image) -> sitk.Image:

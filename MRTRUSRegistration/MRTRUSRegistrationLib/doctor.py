@@ -11,7 +11,7 @@ from .errors import InputError
 from .models import list_models
 
 _NEEDED = ("torch", "antspyx", "SimpleITK", "numpy", "scipy", "matplotlib", "Jinja2")
-_OPTIONAL = {"slicer-core": "scene.mrb", "monai": "training"}
+_OPTIONAL = {"slicer-core": "scene.mrb", "pydantic": "training", "PyYAML": "training"}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import find_objects
 
 from .geometry import Grid
+from .transforms import displacements_mm
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def displacement_statistics(transform: sitk.Transform, gland: sitk.Image) -> Dis
     grid, inside = _region(gland)
     if not inside.any():
         return DisplacementStatistics(*[float("nan")] * 3)
-    length_mm = np.linalg.norm(_displacement_mm(transform, grid)[inside], axis=-1)
+    length_mm = np.linalg.norm(displacements_mm(transform, grid)[inside], axis=-1)
     return DisplacementStatistics(
         float(length_mm.mean()), float(np.percentile(length_mm, 95)), float(length_mm.max())
     )
@@ -92,17 +93,9 @@ def _region(gland: sitk.Image) -> tuple[Grid, np.ndarray]:
     return Grid.of(region), inside[box]
 
 
-def _displacement_mm(transform: sitk.Transform, grid: Grid) -> np.ndarray:
-    """(k, j, i, 3): T(x) − x at the voxel centres, in LPS mm."""
-    field = sitk.TransformToDisplacementField(
-        transform, sitk.sitkVectorFloat64, grid.size_vox, grid.origin_mm, grid.spacing_mm, grid.direction
-    )
-    return sitk.GetArrayFromImage(field)
-
-
 def _determinants(transform: sitk.Transform, grid: Grid) -> dict[str, np.ndarray]:
     """(k, j, i) arrays of det dT/dx by central, forward and backward differences."""
-    field_mm = _displacement_mm(transform, grid.padded(1))
+    field_mm = displacements_mm(transform, grid.padded(1))
     steps = [np.diff(field_mm, axis=axis) for axis in (2, 1, 0)]  # along i, j, k
     forward = np.stack(
         [_trimmed(step, axis, 1) for step, axis in zip(steps, (2, 1, 0), strict=True)], axis=-1

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from .errors import InputError
 from .geometry import mask_points_mm
 from .results import QualityWarning
-from .rigid import as_rigid
+from .rigid import as_rigid, nearest_rigid
 from .transforms import transform_points_mm
 
 _LEAST_PAIRS = 3
@@ -26,23 +26,14 @@ _LEAST_BREADTH_MM = 2.0
 _LARGEST_ERROR_RATIO = 1.0
 
 
-def rigid_from_landmarks(mr_points_mm: np.ndarray, trus_points_mm: np.ndarray) -> sitk.VersorRigid3DTransform:
+def rigid_from_landmarks(mr_points_mm: np.ndarray, trus_points_mm: np.ndarray) -> sitk.Euler3DTransform:
     """The rotation and translation that bring (n, 3) TRUS points nearest to their (n, 3) MR partners.
 
-    Least squares by singular values (Arun et al. 1987), never a reflection (Umeyama 1991). Row n of both
-    is one structure. Raises `InputError` for fewer than three pairs, for points nearly on one line, and for
-    positions that are no numbers.
+    See `nearest_rigid`; row n of both is one structure. Raises `InputError` for fewer than three pairs, for
+    points nearly on one line, and for positions that are no numbers.
     """
     mr, trus = _checked_pairs(mr_points_mm, trus_points_mm)
-    mr_centre, trus_centre = mr.mean(axis=0), trus.mean(axis=0)
-    u, _, vt = np.linalg.svd((mr - mr_centre).T @ (trus - trus_centre))
-    # The last direction carries the least of both point sets, for three pairs nothing: its sign is free.
-    proper = np.diag([1.0, 1.0, np.linalg.det(u @ vt)])
-    transform = sitk.VersorRigid3DTransform()
-    transform.SetCenter(trus_centre.tolist())
-    transform.SetMatrix((u @ proper @ vt).ravel().tolist(), 1e-6)
-    transform.SetTranslation((mr_centre - trus_centre).tolist())
-    return transform
+    return nearest_rigid(trus, mr)
 
 
 def expected_error_ratio(trus_points_mm: np.ndarray, gland_points_mm: np.ndarray) -> float:

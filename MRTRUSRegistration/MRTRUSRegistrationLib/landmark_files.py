@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from typing import Literal
 
@@ -114,7 +115,7 @@ def _read_fcsv(path: Path, frame: Frame | None) -> NamedPoints:
     signs = _signs(_stated_frame(stated or frame, frame, name))
     columns = (_commented(lines, "columns") or _FCSV_COLUMNS).split(",")
     rows = []
-    for values in csv.reader(_uncommented(lines)):
+    for values in csv.reader(line for line in _filled(lines) if not _is_comment(line)):
         entry = dict(zip(columns, values, strict=False))
         state = values[_FCSV_STATE_COLUMN : _FCSV_STATE_COLUMN + 1]
         if state and state[0].strip() not in ("", _FCSV_PLACED):
@@ -126,13 +127,7 @@ def _read_fcsv(path: Path, frame: Frame | None) -> NamedPoints:
 
 def _read_csv(path: Path, frame: Frame | None) -> NamedPoints:
     name, lines = file_name(path), _text(path).splitlines()
-    table = list(_uncommented(lines))
-    if not table:
-        raise InputError(
-            f"{name} holds no landmarks: give a table with the columns name, x_lps, y_lps, z_lps."
-        )
-    delimiter = next((sign for sign in ";\t" if sign in table[0]), ",")
-    header, *records = csv.reader(table, delimiter=delimiter)
+    header, *records = _table(lines, name)
     header = [title.strip().casefold() for title in header]
     axes, in_header = _axis_columns(header, name)
     stated = in_header or _commented(lines, "frame") or _commented(lines, "CoordinateSystem")
@@ -146,6 +141,20 @@ def _read_csv(path: Path, frame: Frame | None) -> NamedPoints:
         title = values[label] if label is not None else f"landmark {number}"
         rows.append((title, _signed(position, signs, name)))
     return _as_points(rows, name)
+
+
+def _table(lines: list[str], name: str) -> list[list[str]]:
+    """The cells of the rows that are no comments, the column titles first."""
+    table = list(dropwhile(_is_comment, _filled(lines)))
+    if not table:
+        raise InputError(
+            f"{name} holds no landmarks: give a table with the columns name, x_lps, y_lps, z_lps."
+        )
+    unquoted = re.sub(r'"[^"]*"', "", table[0])
+    delimiter = next((sign for sign in ";\t" if sign in unquoted), ",")
+    # A landmark may be called "#1"; a comment has nothing in the other columns.
+    rows = csv.reader(table, delimiter=delimiter)
+    return [row for row in rows if "".join(row[1:]).strip() or not _is_comment(row[0])]
 
 
 def _axis_columns(header: list[str], name: str) -> tuple[list[int], Frame | None]:
@@ -213,5 +222,9 @@ def _commented(lines: list[str], key: str) -> str | None:
     return None
 
 
-def _uncommented(lines: list[str]) -> Iterable[str]:
-    return (line for line in lines if line.strip(" ,;\t\r") and not line.lstrip().startswith("#"))
+def _filled(lines: list[str]) -> Iterable[str]:
+    return (line for line in lines if line.strip(" ,;\t\r"))
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")

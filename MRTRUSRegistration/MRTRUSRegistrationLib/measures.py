@@ -101,16 +101,14 @@ def landmark_rows(
     """
     if mr_landmarks.names != trus_landmarks.names:
         raise ValueError("The landmarks of both images must have the same names in the same order.")
-    fixed_mm = np.asarray(trus_landmarks.points_mm, float).reshape(-1, 3)
+    moving, fixed = _with_positions(mr_landmarks, trus_landmarks)
     stages = [
-        _warped_positions_mm(mr_landmarks, stage, trus_grid) if stage else None
+        _warped_positions_mm(moving, stage, trus_grid) if stage else None
         for stage in (initial, rigid, transform)
     ]
-    known = np.isfinite(fixed_mm).all(axis=1) & np.isfinite(mr_landmarks.points_mm).all(axis=1)
     return tuple(
-        _row(name, fixed_mm[n], [None if stage is None else stage[n] for stage in stages])
-        for n, name in enumerate(trus_landmarks.names)
-        if known[n]
+        _row(name, fixed.points_mm[n], [None if stage is None else stage[n] for stage in stages])
+        for n, name in enumerate(fixed.names)
     )
 
 
@@ -198,9 +196,23 @@ def _surface(mask: np.ndarray) -> np.ndarray:
     return mask & ~binary_erosion(mask)
 
 
+def _with_positions(*sides: Landmarks) -> list[Landmarks]:
+    """The landmarks that have a position on every side."""
+    points_mm = [np.asarray(side.points_mm, float).reshape(-1, 3) for side in sides]
+    kept = np.flatnonzero(np.isfinite(points_mm).all(axis=(0, 2)))
+    return [
+        Landmarks(
+            tuple(side.names[n] for n in kept),
+            points[kept],
+            tuple(side.labels[n] for n in kept if side.labels),
+        )
+        for side, points in zip(sides, points_mm, strict=True)
+    ]
+
+
 def _warped_positions_mm(landmarks: Landmarks, stage: PointMap, grid: Grid) -> list[np.ndarray | None]:
     if not landmarks.labels:
-        return list(stage.inverse_points(np.asarray(landmarks.points_mm, float).reshape(-1, 3)))
+        return list(stage.inverse_points(landmarks.points_mm))
     return [_warped_centroid_mm(label, stage.resampling, grid) for label in landmarks.labels]
 
 

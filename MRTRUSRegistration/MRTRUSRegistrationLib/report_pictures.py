@@ -21,6 +21,7 @@ import SimpleITK as sitk  # noqa: N813
 from .geometry import Grid, mask_centroid_mm, mask_points_mm, orientation_direction, resample
 from .jacobian import jacobian_determinant
 from .results import Deformation, GlandSegmentation, Registration
+from .transforms import displacements_mm
 
 PIXEL_MM = 0.4
 MARGIN_MM = 15.0
@@ -308,16 +309,7 @@ class _Studio:
 
 def displacement_mm(deformation: Deformation, plane: Plane) -> np.ndarray:
     """(row, column): the length of the displacement on a plane, in mm."""
-    grid = plane.grid
-    field = sitk.TransformToDisplacementField(
-        deformation.transform,
-        sitk.sitkVectorFloat64,
-        grid.size_vox,
-        grid.origin_mm,
-        grid.spacing_mm,
-        grid.direction,
-    )
-    return np.linalg.norm(sitk.GetArrayFromImage(field)[0], axis=-1)
+    return np.linalg.norm(displacements_mm(deformation.transform, plane.grid)[0], axis=-1)
 
 
 def jacobian_slice(deformation: Deformation, plane: Plane) -> np.ndarray:

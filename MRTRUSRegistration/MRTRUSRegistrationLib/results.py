@@ -51,7 +51,11 @@ class GlandSegmentation:
 
 @dataclass(frozen=True)
 class RigidAlignment:
-    """The rigid part of a registration, TRUS points to MR points."""
+    """The rigid part of a registration, TRUS points to MR points.
+
+    `rotation_deg` says how far it turns the MR beyond the start of the registration, whatever rotation that
+    has: 0 for a method that only moves it.
+    """
 
     transform: sitk.Euler3DTransform
     method: str

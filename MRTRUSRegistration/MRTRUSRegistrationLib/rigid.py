@@ -69,7 +69,10 @@ def rotation_deg(transform: sitk.Transform) -> float:
 
 
 def nearest_rigid(points_mm: np.ndarray, targets_mm: np.ndarray) -> sitk.Euler3DTransform:
-    """The rigid transform that takes (N, 3) points nearest to their targets, by least squares (Kabsch)."""
+    """The rigid transform that takes (n, 3) points nearest to their targets.
+
+    Least squares by singular values (Kabsch 1976), never a reflection (Umeyama 1991).
+    """
     centre, goal = points_mm.mean(axis=0), targets_mm.mean(axis=0)
     turn, _ = Rotation.align_vectors(targets_mm - goal, points_mm - centre)
     found = sitk.Euler3DTransform()
@@ -84,7 +87,7 @@ def align_centroids(mr_gland: sitk.Image, trus_gland: sitk.Image, initial: sitk.
     centre = mask_centroid_mm(trus_gland)
     start = as_rigid(initial, centre)
     start.SetTranslation((mask_centroid_mm(mr_gland) - centre).tolist())
-    return RigidAlignment(start, "centroid", rotation_deg(start))
+    return RigidAlignment(start, "centroid", 0.0)
 
 
 def align_rigid(

@@ -31,10 +31,10 @@ def displacement_vox(field_mm: np.ndarray, grid: Grid) -> np.ndarray:
 
 def displacements_mm(transform: sitk.Transform, grid: Grid) -> np.ndarray:
     """(k, j, i, 3) float64: how far a transform takes each voxel of a grid, in LPS mm."""
-    to_field = sitk.TransformToDisplacementFieldFilter()
-    to_field.SetReferenceImage(grid.blank())
-    to_field.SetOutputPixelType(sitk.sitkVectorFloat64)
-    return sitk.GetArrayFromImage(to_field.Execute(transform))
+    field = sitk.TransformToDisplacementField(
+        transform, sitk.sitkVectorFloat64, grid.size_vox, grid.origin_mm, grid.spacing_mm, grid.direction
+    )
+    return sitk.GetArrayFromImage(field)
 
 
 def edge_fade(shape_kji: tuple[int, ...], margin_vox: int) -> np.ndarray:

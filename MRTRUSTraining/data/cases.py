@@ -221,8 +221,7 @@ def _read_points(case: Case, mr: LoadedImage, trus: LoadedImage, *, channels: in
 def _balls(landmarks: Landmarks, loaded: LoadedImage) -> list[sitk.Image]:
     """A binary ball about each point; `InputError` where one has no voxel in the image."""
     grid = loaded.grid
-    index_kji = np.moveaxis(np.indices(grid.size_vox[::-1]), 0, -1)
-    places_mm = index_kji[..., ::-1] @ grid.index_to_point[:3, :3].T + np.array(grid.origin_mm)
+    places_mm = grid.points_mm()
     labels = []
     for name, point_mm in zip(landmarks.names, landmarks.points_mm, strict=True):
         inside = np.linalg.norm(places_mm - point_mm, axis=-1) <= _POINT_RADIUS_MM

@@ -24,8 +24,8 @@ def add_figures(models: Path, metrics: Path, split: str) -> list[Path]:
     """Add the means of metrics.csv to every card in `models`; figures of the same split are replaced.
 
     A segmenter gets the DSC of the masks that it drew, a registration network the rows that it computed,
-    controls with zeroed images apart. Returns the cards that changed; `InputError` for a file that
-    is not a table of `mrtrus evaluate`.
+    controls with zeroed images and cases that failed apart. Returns the cards that changed; `InputError` for
+    a file that is not a table of `mrtrus evaluate`.
     """
     rows = _rows(metrics)
     changed = []
@@ -51,7 +51,7 @@ def _rows(metrics: Path) -> list[dict[str, str]]:
         raise InputError(f"The table {metrics} cannot be read ({error.strerror}).") from error
     if not rows or not {"case", "method", "masks"} <= set(rows[0]):
         raise InputError(f"{metrics} is not a table of mrtrus evaluate; give its metrics.csv.")
-    return rows
+    return [row for row in rows if not row.get("error")]
 
 
 def _figure(card: ModelCard, rows: Sequence[Mapping[str, str]], split: str) -> dict[str, Any] | None:

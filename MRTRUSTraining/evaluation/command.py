@@ -57,12 +57,13 @@ def evaluate(
     settings = Settings(models=models, device=device, seed=seed)
     known = cast(Literal["reference", "predicted"], masks)
     rows = run(found, wanted, masks=known, settings=settings, on_row=_keeping(output), measures=sets)
+    # First, so that nothing that fails in the summary loses the figures.
+    metrics = write_tables(rows, output)
     text = summary_markdown(
         rows,
         title=f"{data.resolve().name}, {len(found)} pairs, {masks} masks",
         command=f"mrtrus {' '.join(sys.argv[1:])}",
     )
-    metrics = write_tables(rows, output)
     write_text_atomically(text, output / "summary.md")
     (output / _SO_FAR).unlink(missing_ok=True)
     print(f"\n{text}\n{metrics}")

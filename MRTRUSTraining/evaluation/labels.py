@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from MRTRUSRegistrationLib.geometry import Grid, resample_mask
+from MRTRUSRegistrationLib.geometry import Grid, mask_volume_ml, resample_mask
 from MRTRUSRegistrationLib.measures import dsc, gland_centroid_mm
 from MRTRUSRegistrationLib.results import LandmarkRow, Registration
 
@@ -41,7 +41,7 @@ def label_rows(
     moved = _moved(case, result, 0)
     gland = LabelRow(
         case.label_names[0],
-        _volume_ml(case.trus_gland),
+        mask_volume_ml(case.trus_gland),
         dsc(moved, case.trus_gland),
         error_mm=gland_centroid_mm(moved, case.trus_gland),
     )
@@ -60,17 +60,12 @@ def _landmark_row(case: LoadedCase, result: Registration, row: LandmarkRow) -> L
         return known
     n = case.label_names.index(row.name)
     label = case.trus_labels[n]
-    figures = {"volume_ml": _volume_ml(label), "dsc": dsc(_moved(case, result, n), label)}
+    figures = {"volume_ml": mask_volume_ml(label), "dsc": dsc(_moved(case, result, n), label)}
     return LabelRow(**(vars(known) | figures))
 
 
 def _moved(case: LoadedCase, result: Registration, n: int) -> sitk.Image:
     return resample_mask(case.mr_labels[n], Grid.of(case.trus), result.transform)
-
-
-def _volume_ml(label: sitk.Image) -> float:
-    voxels = np.count_nonzero(sitk.GetArrayViewFromImage(label))
-    return voxels * Grid.of(label).voxel_volume_mm3 / 1000
 
 
 def _or_nan(value: float | None) -> float:
