@@ -25,14 +25,18 @@ from cases import (
     trus_mask,
 )
 from shapes import ellipsoid, points_mm
+from tiny_networks import Turn
+from tiny_networks import install as install_tiny
 
 from MRTRUSRegistrationLib import Settings, register
 from MRTRUSRegistrationLib.errors import Cancelled, InputError, RegistrationError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm
 from MRTRUSRegistrationLib.measures import dsc
+from MRTRUSRegistrationLib.models import Preprocessing
 from MRTRUSRegistrationLib.progress import CancelToken, Progress
 from MRTRUSRegistrationLib.quality import QualityLimits, quality_warnings
 from MRTRUSRegistrationLib.results import Landmarks, Measures, Registration
+from MRTRUSRegistrationLib.rigid import rotation_deg, scaled_rotation, turn_deg
 from MRTRUSRegistrationLib.transforms import transform_points_mm
 
 CENTROID = Settings(method="centroid")
@@ -117,6 +121,37 @@ def test_a_given_rigid_transform_moves_landmarks_to_the_truth():
     )
     assert result.measures.values["tre_rms_mm"] < 1e-6
     assert result.measures.values["dsc"] > 0.95
+
+
+@pytest.mark.parametrize("method", ["initial", "centroid"])
+def test_what_only_moves_is_not_told_to_turn(method: str):
+    result = _run(settings=Settings(method=method, initial=TRUTH))
+    assert rotation_deg(result.rigid.transform) > 5
+    assert result.rigid.rotation_deg == 0
+
+
+def test_the_rotation_of_ants_and_of_the_network_are_told_together(tmp_path: Path):
+    turn = Turn((0.0, 0.0, 0.2))
+    install_tiny(
+        turn,
+        tmp_path,
+        modality="MR-TRUS",
+        name="turning",
+        grid_vox=(40,) * 3,
+        preprocessing=Preprocessing("LPS", (2.0,) * 3),
+        settings={"rigid_part": True, "alignment": "rigid"},
+    )
+    result = _run(settings=Settings(method="turning", models=tmp_path))
+    both = turn_deg(result.initial, result.rigid.transform)
+    assert result.rigid.method == "network"
+    assert result.rigid.rotation_deg == pytest.approx(both, abs=1e-6)
+    assert abs(both - turn.angle_deg) > 1
+
+
+def test_a_given_transform_is_told_from_the_start():
+    further = scaled_rotation(TRUTH, 1.25)
+    result = _run(rigid=further, settings=replace(CENTROID, initial=TRUTH))
+    assert result.rigid.rotation_deg == pytest.approx(rotation_deg(TRUTH) / 4, abs=1e-6)
 
 
 def test_matched_centroids_coincide():

@@ -46,7 +46,7 @@ from .results import (
     Registration,
     RigidAlignment,
 )
-from .rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial, rotation_deg
+from .rigid import RigidSettings, align_centroids, align_rigid, as_rigid, gland_initial, turn_deg
 from .segmentation import PUBLIC_AXES, agree_on_volume, mask_warnings, segment_gland
 from .structures import structure_models
 from .transforms import compose, inverse_points_mm
@@ -131,7 +131,8 @@ def register(
     alignment = run.align(*glands, initial, rigid)
     deformation = run.deform(mr, trus, *glands, alignment, split_rigid=rigid is None)
     if deformation is not None and deformation.alignment is not None:
-        alignment = deformation.alignment
+        turned_deg = turn_deg(initial, deformation.alignment.transform)
+        alignment = replace(deformation.alignment, rotation_deg=turned_deg)
     with run.stage("resample"):
         transform = compose(alignment.transform, deformation and deformation.transform)
         registered_mr = resample(mr, Grid.of(trus), transform)
@@ -253,11 +254,10 @@ class _Run:
         centre = mask_centroid_mm(trus_gland.mask)
         if given is not None:
             transform = as_rigid(given, centre)
-            return RigidAlignment(transform, "given", rotation_deg(transform))
+            return RigidAlignment(transform, "given", turn_deg(initial, transform))
         with self.stage("align"):
             if self.method.rigid == "initial":
-                transform = as_rigid(initial, centre)
-                return RigidAlignment(transform, "initial", rotation_deg(transform))
+                return RigidAlignment(as_rigid(initial, centre), "initial", 0.0)
             if self.method.rigid == "centroid":
                 return align_centroids(mr_gland.mask, trus_gland.mask, initial)
             _check_near(mr_gland, trus_gland, initial)

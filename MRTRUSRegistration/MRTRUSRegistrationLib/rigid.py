@@ -68,6 +68,12 @@ def rotation_deg(transform: sitk.Transform) -> float:
     return float(np.degrees(Rotation.from_matrix(linear_parts(transform)[0]).magnitude()))
 
 
+def turn_deg(start: sitk.Transform, end: sitk.Transform) -> float:
+    """Angle of the rotation that leads from one rigid transform to another."""
+    before, after = (linear_parts(transform)[0] for transform in (start, end))
+    return float(np.degrees(Rotation.from_matrix(before.T @ after).magnitude()))
+
+
 def nearest_rigid(points_mm: np.ndarray, targets_mm: np.ndarray) -> sitk.Euler3DTransform:
     """The rigid transform that takes (n, 3) points nearest to their targets.
 
