@@ -7,7 +7,7 @@ import math
 import torch
 
 from .anatomy import Anatomy, paint
-from .noise import Texture, blur_axis, generator, smooth_noise
+from .noise import Texture, blur_axis, generator, smooth_trend
 from .parameters import MrParameters
 
 
@@ -39,7 +39,7 @@ def render_mr(
     level = values[:, 0] * torch.exp(values[:, 1] * fine + values[:, 2] * coarse)
     volume = _in_plane(level.reshape(shape), parameters, spacing_mm)
     sigma = parameters.bias_scale_mm / spacing_mm
-    bias = smooth_noise(tuple(shape), sigma, parameters.seed + 2, device)
+    bias = smooth_trend(tuple(shape), sigma, parameters.seed + 2, device)
     volume = volume * torch.exp(parameters.bias_log_sd * bias)
     return _windowed(_through_slices(volume, parameters, spacing_mm), parameters)
 

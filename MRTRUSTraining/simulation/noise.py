@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as functional
 
@@ -35,11 +37,34 @@ def blur_axis(
 def smooth_noise(
     shape: tuple[int, ...], sigma_vox: float, seed: int, device: torch.device, *, circular: bool = False
 ) -> torch.Tensor:
-    """Gaussian random field of the given (D, H, W) shape, blurred and scaled to unit standard deviation."""
+    """Gaussian random field of the given (D, H, W) shape, blurred and scaled to unit standard deviation.
+
+    The blur reaches no further than a fourth of a periodic volume, an eighth of another; for smoother fields
+    there is `smooth_trend`.
+    """
     field = torch.randn(shape, generator=generator(seed)).to(device)
     for axis in range(3):
-        reach = min(sigma_vox, shape[axis] / 8)
+        reach = min(sigma_vox, shape[axis] / (4 if circular else 8))
         field = blur_axis(field, axis, reach, circular=circular)
+    return _standardised(field)
+
+
+def smooth_trend(shape: tuple[int, ...], sigma_vox: float, seed: int, device: torch.device) -> torch.Tensor:
+    """As `smooth_noise`, however smooth: drawn on a lattice that reaches beyond the volume."""
+    # Nodes a third of the blur apart, so that linear interpolation between them is smooth.
+    nodes = [max(2, math.ceil(3 * (n - 1) / sigma_vox) + 1) for n in shape]
+    sigmas = [sigma_vox * (count - 1) / (n - 1) for n, count in zip(shape, nodes, strict=True)]
+    margins = [math.ceil(3.5 * sigma) for sigma in sigmas]
+    size = [count + 2 * margin for count, margin in zip(nodes, margins, strict=True)]
+    field = torch.randn(size, generator=generator(seed)).to(device)
+    for axis, sigma in enumerate(sigmas):
+        field = blur_axis(field, axis, sigma)
+        field = field.narrow(axis, margins[axis], nodes[axis])
+    fine = functional.interpolate(field[None, None], size=shape, mode="trilinear", align_corners=True)
+    return _standardised(fine[0, 0])
+
+
+def _standardised(field: torch.Tensor) -> torch.Tensor:
     return (field - field.mean()) / field.std()
 
 

@@ -16,25 +16,25 @@ _FILES = (
         "mr.nii.gz",
         "Sample MR",
         "VolumeFile",
-        "3f82b6e098e2b5b98e941fb4ec32304aaf0ac95535f415014a232aada191eda4",
+        "0b97f5a9486b3c7cb48a0ef258aa1beaa77de6982d82e07de5d445836f7da26f",
     ),
     (
         "trus.nii.gz",
         "Sample TRUS",
         "VolumeFile",
-        "0cca1e2ad1d0818867da4e0e7d5f27840414214ae1a22314bd39c12781050b87",
+        "287612a833822ba1491969dab50debe02d78d84eb7a1178076d7c5cb6e25be4a",
     ),
     (
         "mr_landmarks.mrk.json",
         "Sample MR landmarks",
         "MarkupsFile",
-        "121806f023bbeefc03647481264deec90313e09e63b27c11c5af7b047436bf1a",
+        "cf70cc8f16df7c23254d89e9b19e7553e75fd550722e446c1b84b998da5c6ec5",
     ),
     (
         "trus_landmarks.mrk.json",
         "Sample TRUS landmarks",
         "MarkupsFile",
-        "049034a6586ec159e95ee9e7067ef4cf1a1fbdc2eb321ac5295ee6e1b1dc4e95",
+        "f5b58fbd71c92c2c31d00bea5e456743212cb43c7bca7c7af9904621e8d96279",
     ),
 )
 
