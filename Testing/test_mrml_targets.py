@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core (pip install mrtrus[slicer])")
 
-from mrml_case import commit_in_memory  # noqa: E402
-from scene_fixtures import MR_CENTRE_MM, ball  # noqa: E402
+from mrml_case import commit_in_memory, known_registration  # noqa: E402
+from scene_fixtures import MR_CENTRE_MM, TRUS_CENTRE_MM, ball  # noqa: E402
 from scene_readers import to_lps  # noqa: E402
 from shapes import array, overlap  # noqa: E402
 
 from MRTRUSRegistrationLib.errors import InputError  # noqa: E402
 from MRTRUSRegistrationLib.geometry import Grid, resample_mask  # noqa: E402
+from MRTRUSRegistrationLib.mrml.case import add_content  # noqa: E402
 from MRTRUSRegistrationLib.mrml.case_nodes import find_cases  # noqa: E402
+from MRTRUSRegistrationLib.mrml.content import content_of  # noqa: E402
 from MRTRUSRegistrationLib.mrml.readers import volume_grid  # noqa: E402
-from MRTRUSRegistrationLib.mrml.scene_file import read_scene  # noqa: E402
+from MRTRUSRegistrationLib.mrml.result_folder import add_result  # noqa: E402
+from MRTRUSRegistrationLib.mrml.scene_file import new_scene, read_scene  # noqa: E402
 from MRTRUSRegistrationLib.mrml.segmentations import add_segmentation  # noqa: E402
 from MRTRUSRegistrationLib.mrml.stages import show_stage  # noqa: E402
+from MRTRUSRegistrationLib.mrml.target_table import target_rows  # noqa: E402
 from MRTRUSRegistrationLib.mrml.targets_nodes import (  # noqa: E402
+    add_carried_points,
     carry_targets_to_trus,
     nudges_mm,
     reset_target,
     target_masks,
     target_points,
 )
+from MRTRUSRegistrationLib.mrml.volumes import add_volume  # noqa: E402
+from MRTRUSRegistrationLib.outputs import write_result  # noqa: E402
+from MRTRUSRegistrationLib.results import Landmarks  # noqa: E402
+from MRTRUSRegistrationLib.targets import TrusGland  # noqa: E402
 from MRTRUSRegistrationLib.transforms import inverse_points_mm  # noqa: E402
 
 POINTS = MR_CENTRE_MM + np.array([[0.0, 0.0, 0.0], [8.0, -5.0, 3.0], [-6.0, 9.0, -8.0]])
@@ -158,3 +169,27 @@ def test_masks_carry_what_sitk_carries_at_the_border_of_the_trus(committed):
     carry_targets_to_trus(committed.case, source)
     expected = resample_mask(far, volume_grid(committed.trus), committed.result.transform)
     assert array(target_masks(committed.case)["far"]).sum() == array(expected).sum()
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_sides_are_the_workers_where_the_header_does_not_say_them(tmp_path, in_memory):
+    # Left-handed axes, which a scene stores the other way round.
+    known = known_registration()
+    result = replace(known, trus_gland=replace(known.trus_gland, axes="PRS"))
+    scene = new_scene()
+    mr, trus = add_volume(scene, result.mr, "T2"), add_volume(scene, result.trus, "US")
+    if in_memory:
+        case = add_content(scene, content_of(result), mr=mr, trus=trus, name="Case")
+    else:
+        write_result(result, tmp_path / "out", case_name="Case")
+        case = add_result(scene, tmp_path / "out", mr_node=mr, trus_node=trus, name="Case")
+    shifts_mm = [np.eye(3)[axis] * way for axis in range(3) for way in (-9.0, 9.0)]
+    points = Landmarks(tuple("abcdef"), TRUS_CENTRE_MM + np.array(shifts_mm))
+    add_carried_points(case, points)
+    gland, plain = TrusGland.of(result.trus_gland), TrusGland.of(result.trus_gland.mask)
+    rows = target_rows(case)
+    found = [(row.side, row.third) for row in rows]
+    assert found == [(gland.side(p), gland.third(p)) for p in points.points_mm]
+    assert found != [(plain.side(p), plain.third(p)) for p in points.points_mm]
+    heights = [gland.apex_to_base(p) for p in points.points_mm]
+    assert [row.apex_to_base for row in rows] == pytest.approx(heights, abs=1e-6)

@@ -359,6 +359,8 @@ def result_json(
         "inputs": inputs,
         "method": result.method,
         "frame": "LPS, mm; transforms map TRUS points to MR points",
+        # How the index axes of the TRUS lie in the patient where its header does not say; "" where it does.
+        "trus_axes": result.trus_gland.axes,
         "indicator": registration_indicator(result, confidence).as_json(),
         "warnings": [asdict(warning) for warning in _distinct(result.warnings)],
         "measures": {

@@ -20,7 +20,8 @@ def target_rows(case: CaseNodes) -> tuple[TargetRow, ...]:
 
     if case.trus is None or case.trus_gland is None:
         return ()
-    gland = TrusGland.of(gland_mask_of(case.trus_gland, volume_grid(case.trus), "TRUS"))
+    mask = gland_mask_of(case.trus_gland, volume_grid(case.trus), "TRUS")
+    gland = TrusGland.of(mask, axes=case.attribute("TRUSAxes"))
     known = confidence_of(case)
     confidence = known.image if known is not None else None
     return (*_point_rows(case, gland, confidence), *_segment_rows(case, gland, confidence))
