@@ -100,6 +100,14 @@ def gland_mask_of(segmentation: slicer.vtkMRMLSegmentationNode | None, grid: Gri
     return grid.image(union.astype(np.uint8))
 
 
+def times_drawn(segmentation: slicer.vtkMRMLSegmentationNode) -> tuple[int, ...]:
+    """When each segment was last drawn, as VTK's modified times; 0 for one that has no labelmap."""
+    inner = segmentation.GetSegmentation()
+    segments = [inner.GetNthSegment(n) for n in range(inner.GetNumberOfSegments())]
+    labelmaps = [segment.GetRepresentation("Binary labelmap") for segment in segments]
+    return tuple(labelmap.GetMTime() if labelmap is not None else 0 for labelmap in labelmaps)
+
+
 def _segment_mask(segmentation: slicer.vtkMRMLSegmentationNode, identifier: str, grid: Grid) -> sitk.Image:
     labelmap = slicer.vtkOrientedImageData()
     filled = segmentation.GetBinaryLabelmapRepresentation(identifier, labelmap)
