@@ -25,6 +25,7 @@ from MRTRUSRegistrationLib.mrml.result_folder import add_result  # noqa: E402
 from MRTRUSRegistrationLib.mrml.scene_file import new_scene, read_scene  # noqa: E402
 from MRTRUSRegistrationLib.mrml.segmentations import add_segmentation  # noqa: E402
 from MRTRUSRegistrationLib.mrml.stages import show_stage  # noqa: E402
+from MRTRUSRegistrationLib.mrml.target_carrying import carry_again  # noqa: E402
 from MRTRUSRegistrationLib.mrml.target_table import target_rows  # noqa: E402
 from MRTRUSRegistrationLib.mrml.targets_nodes import (  # noqa: E402
     add_carried_points,
@@ -106,6 +107,65 @@ def test_a_nudge_and_its_original_survive_saving(committed, tmp_path):
     assert reset_target(case, 0)
     assert nudges_mm(case) == pytest.approx((0, 0, 0), abs=1e-3)
     assert case.mr_targets.GetName() == "lesions"
+
+
+def _in_trus(committed, stage: str) -> np.ndarray:
+    """Where SimpleITK puts the three points in the TRUS."""
+    result = committed.result
+    field = result.deformation.transform if stage == "deformable" else None
+    return inverse_points_mm(result.rigid.transform, field, POINTS)
+
+
+def test_another_stage_carries_every_point_that_the_user_left_alone(committed):
+    case = committed.case
+    node = carry_targets_to_trus(case, _mark(committed))
+    added = node.AddControlPoint(node.GetNthControlPointPosition(2), "mine")
+    node.SetNthControlPointPosition(0, *np.add(node.GetNthControlPointPosition(0), (0, 3.0, 0)))
+    node.SetNthControlPointLabel(1, "renamed")
+    placed = target_points(case).points_mm
+    assert np.linalg.norm(_in_trus(committed, "rigid") - placed[:3], axis=1).min() > 0.1
+    for stage in ("rigid", "deformable", "rigid"):
+        show_stage(case, stage)
+        carry_again(case)
+        found, carried = target_points(case), _in_trus(committed, stage)
+        assert found.names == ("lesion 1", "renamed", "lesion 3", "mine")
+        assert found.points_mm[[0, added]] == pytest.approx(placed[[0, added]], abs=1e-9)
+        assert found.points_mm[1:3] == pytest.approx(carried[1:], abs=0.01)
+        moved = np.linalg.norm(placed[0] - carried[0])
+        assert nudges_mm(case) == pytest.approx((moved, 0, 0, 0), abs=0.01)
+    assert case.targets is node
+    assert not reset_target(case, added)
+    assert reset_target(case, 0)
+    assert target_points(case).points_mm[0] == pytest.approx(_in_trus(committed, "rigid")[0], abs=0.01)
+
+
+def test_another_stage_follows_what_was_deleted_and_added(committed):
+    case, source = committed.case, _mark(committed)
+    node = carry_targets_to_trus(case, source)
+    node.RemoveNthControlPoint(0)
+    source.RemoveNthControlPoint(1)
+    source.AddControlPoint(source.GetNthControlPointPosition(0), "new")
+    show_stage(case, "rigid")
+    carry_again(case)
+    found, carried = target_points(case), _in_trus(committed, "rigid")
+    assert found.names == ("lesion 3", "new")
+    assert found.points_mm == pytest.approx(carried[[2, 0]], abs=0.01)
+
+
+def test_another_stage_is_accepted_in_a_saved_scene(committed, tmp_path):
+    node = carry_targets_to_trus(committed.case, _mark(committed))
+    node.RemoveNthControlPoint(0)
+    node.SetNthControlPointPosition(0, *np.add(node.GetNthControlPointPosition(0), (0, 0, 4.0)))
+    placed = target_points(committed.case).points_mm
+    committed.scene.SetRootDirectory(str(tmp_path))
+    assert committed.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    scene = read_scene(tmp_path / "scene.mrb")
+    (case,) = find_cases(scene)
+    show_stage(case, "rigid")
+    carry_again(case)
+    found = target_points(case)
+    assert found.names == ("lesion 2", "lesion 3")
+    assert found.points_mm == pytest.approx(np.array([placed[0], _in_trus(committed, "rigid")[2]]), abs=0.01)
 
 
 def test_segments_are_resampled_to_the_trus(committed):

@@ -43,7 +43,6 @@ def _point_rows(case: CaseNodes, gland: TrusGland, confidence: sitk.Image | None
     points = target_points(case)
     if points is None:
         return []
-    moved = nudges_mm(case) or (0.0,) * len(points)
     source = case.mr_targets
     on_mr: dict[str, Any] = {}
     if source is not None and source.IsA("vtkMRMLMarkupsFiducialNode"):
@@ -51,7 +50,7 @@ def _point_rows(case: CaseNodes, gland: TrusGland, confidence: sitk.Image | None
         on_mr = dict(zip(marked.names, marked.points_mm, strict=True))
     return [
         describe_target(name, point, gland, mr_mm=on_mr.get(name), moved_mm=moved_mm, confidence=confidence)
-        for name, point, moved_mm in zip(points.names, points.points_mm, moved, strict=True)
+        for name, point, moved_mm in zip(points.names, points.points_mm, nudges_mm(case), strict=True)
     ]
 
 
