@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core (pip install mrtrus[slicer])")
 
-from mrml_case import commit_in_memory  # noqa: E402
-from scene_fixtures import MR_CENTRE_MM, ball  # noqa: E402
+from mrml_case import commit_in_memory, known_registration  # noqa: E402
+from scene_fixtures import MR_CENTRE_MM, TRUS_CENTRE_MM, ball  # noqa: E402
 from scene_readers import to_lps  # noqa: E402
 from shapes import array, overlap  # noqa: E402
 
 from MRTRUSRegistrationLib.errors import InputError  # noqa: E402
 from MRTRUSRegistrationLib.geometry import Grid, resample_mask  # noqa: E402
+from MRTRUSRegistrationLib.mrml.case import add_content  # noqa: E402
 from MRTRUSRegistrationLib.mrml.case_nodes import find_cases  # noqa: E402
+from MRTRUSRegistrationLib.mrml.content import content_of  # noqa: E402
 from MRTRUSRegistrationLib.mrml.readers import volume_grid  # noqa: E402
-from MRTRUSRegistrationLib.mrml.scene_file import read_scene  # noqa: E402
+from MRTRUSRegistrationLib.mrml.result_folder import add_result  # noqa: E402
+from MRTRUSRegistrationLib.mrml.scene_file import new_scene, read_scene  # noqa: E402
 from MRTRUSRegistrationLib.mrml.segmentations import add_segmentation  # noqa: E402
 from MRTRUSRegistrationLib.mrml.stages import show_stage  # noqa: E402
+from MRTRUSRegistrationLib.mrml.target_carrying import carry_again  # noqa: E402
+from MRTRUSRegistrationLib.mrml.target_table import target_rows  # noqa: E402
 from MRTRUSRegistrationLib.mrml.targets_nodes import (  # noqa: E402
+    add_carried_points,
     carry_targets_to_trus,
     nudges_mm,
     reset_target,
     target_masks,
     target_points,
 )
+from MRTRUSRegistrationLib.mrml.volumes import add_volume  # noqa: E402
+from MRTRUSRegistrationLib.outputs import write_result  # noqa: E402
+from MRTRUSRegistrationLib.results import Landmarks  # noqa: E402
+from MRTRUSRegistrationLib.targets import TrusGland  # noqa: E402
 from MRTRUSRegistrationLib.transforms import inverse_points_mm  # noqa: E402
 
 POINTS = MR_CENTRE_MM + np.array([[0.0, 0.0, 0.0], [8.0, -5.0, 3.0], [-6.0, 9.0, -8.0]])
@@ -97,6 +109,65 @@ def test_a_nudge_and_its_original_survive_saving(committed, tmp_path):
     assert case.mr_targets.GetName() == "lesions"
 
 
+def _in_trus(committed, stage: str) -> np.ndarray:
+    """Where SimpleITK puts the three points in the TRUS."""
+    result = committed.result
+    field = result.deformation.transform if stage == "deformable" else None
+    return inverse_points_mm(result.rigid.transform, field, POINTS)
+
+
+def test_another_stage_carries_every_point_that_the_user_left_alone(committed):
+    case = committed.case
+    node = carry_targets_to_trus(case, _mark(committed))
+    added = node.AddControlPoint(node.GetNthControlPointPosition(2), "mine")
+    node.SetNthControlPointPosition(0, *np.add(node.GetNthControlPointPosition(0), (0, 3.0, 0)))
+    node.SetNthControlPointLabel(1, "renamed")
+    placed = target_points(case).points_mm
+    assert np.linalg.norm(_in_trus(committed, "rigid") - placed[:3], axis=1).min() > 0.1
+    for stage in ("rigid", "deformable", "rigid"):
+        show_stage(case, stage)
+        carry_again(case)
+        found, carried = target_points(case), _in_trus(committed, stage)
+        assert found.names == ("lesion 1", "renamed", "lesion 3", "mine")
+        assert found.points_mm[[0, added]] == pytest.approx(placed[[0, added]], abs=1e-9)
+        assert found.points_mm[1:3] == pytest.approx(carried[1:], abs=0.01)
+        moved = np.linalg.norm(placed[0] - carried[0])
+        assert nudges_mm(case) == pytest.approx((moved, 0, 0, 0), abs=0.01)
+    assert case.targets is node
+    assert not reset_target(case, added)
+    assert reset_target(case, 0)
+    assert target_points(case).points_mm[0] == pytest.approx(_in_trus(committed, "rigid")[0], abs=0.01)
+
+
+def test_another_stage_follows_what_was_deleted_and_added(committed):
+    case, source = committed.case, _mark(committed)
+    node = carry_targets_to_trus(case, source)
+    node.RemoveNthControlPoint(0)
+    source.RemoveNthControlPoint(1)
+    source.AddControlPoint(source.GetNthControlPointPosition(0), "new")
+    show_stage(case, "rigid")
+    carry_again(case)
+    found, carried = target_points(case), _in_trus(committed, "rigid")
+    assert found.names == ("lesion 3", "new")
+    assert found.points_mm == pytest.approx(carried[[2, 0]], abs=0.01)
+
+
+def test_another_stage_is_accepted_in_a_saved_scene(committed, tmp_path):
+    node = carry_targets_to_trus(committed.case, _mark(committed))
+    node.RemoveNthControlPoint(0)
+    node.SetNthControlPointPosition(0, *np.add(node.GetNthControlPointPosition(0), (0, 0, 4.0)))
+    placed = target_points(committed.case).points_mm
+    committed.scene.SetRootDirectory(str(tmp_path))
+    assert committed.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    scene = read_scene(tmp_path / "scene.mrb")
+    (case,) = find_cases(scene)
+    show_stage(case, "rigid")
+    carry_again(case)
+    found = target_points(case)
+    assert found.names == ("lesion 2", "lesion 3")
+    assert found.points_mm == pytest.approx(np.array([placed[0], _in_trus(committed, "rigid")[2]]), abs=0.01)
+
+
 def test_segments_are_resampled_to_the_trus(committed):
     result, grid = committed.result, Grid.of(committed.result.mr)
     lesions = {"left": ball(grid, 7.0), "right": ball(grid, 4.5)}
@@ -158,3 +229,27 @@ def test_masks_carry_what_sitk_carries_at_the_border_of_the_trus(committed):
     carry_targets_to_trus(committed.case, source)
     expected = resample_mask(far, volume_grid(committed.trus), committed.result.transform)
     assert array(target_masks(committed.case)["far"]).sum() == array(expected).sum()
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_sides_are_the_workers_where_the_header_does_not_say_them(tmp_path, in_memory):
+    # Left-handed axes, which a scene stores the other way round.
+    known = known_registration()
+    result = replace(known, trus_gland=replace(known.trus_gland, axes="PRS"))
+    scene = new_scene()
+    mr, trus = add_volume(scene, result.mr, "T2"), add_volume(scene, result.trus, "US")
+    if in_memory:
+        case = add_content(scene, content_of(result), mr=mr, trus=trus, name="Case")
+    else:
+        write_result(result, tmp_path / "out", case_name="Case")
+        case = add_result(scene, tmp_path / "out", mr_node=mr, trus_node=trus, name="Case")
+    shifts_mm = [np.eye(3)[axis] * way for axis in range(3) for way in (-9.0, 9.0)]
+    points = Landmarks(tuple("abcdef"), TRUS_CENTRE_MM + np.array(shifts_mm))
+    add_carried_points(case, points)
+    gland, plain = TrusGland.of(result.trus_gland), TrusGland.of(result.trus_gland.mask)
+    rows = target_rows(case)
+    found = [(row.side, row.third) for row in rows]
+    assert found == [(gland.side(p), gland.third(p)) for p in points.points_mm]
+    assert found != [(plain.side(p), plain.third(p)) for p in points.points_mm]
+    heights = [gland.apex_to_base(p) for p in points.points_mm]
+    assert [row.apex_to_base for row in rows] == pytest.approx(heights, abs=1e-6)

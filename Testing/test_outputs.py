@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from zipfile import ZipFile
 
 import numpy as np
@@ -363,3 +365,18 @@ def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path):
     with pytest.raises(IsADirectoryError):
         write_text_atomically("x", tmp_path / "folder")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "metrics.csv"]
+
+
+def test_two_writers_of_one_text_do_not_meet(tmp_path: Path):
+    path, texts = tmp_path / "batch.csv", ["a" * 200_000, "b" * 100_000]
+    together = Barrier(2)
+
+    def write(text: str) -> None:
+        for _ in range(100):
+            together.wait(20)
+            write_text_atomically(text, path)
+            assert path.read_text(encoding="utf-8") in texts
+
+    with ThreadPoolExecutor(2) as writers:
+        assert list(writers.map(write, texts, timeout=60)) == [None, None]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["batch.csv"]

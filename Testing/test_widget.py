@@ -242,6 +242,27 @@ def test_the_choice_between_rigid_and_deformable_stays_with_the_case(deformed):
     assert case.rigid.GetParentTransformNode() is None
 
 
+def test_the_choice_for_one_case_is_not_that_for_the_next(deformed):
+    """Cases that say nothing of their own: of a result folder, or of a scene that the worker wrote."""
+    from scene_fixtures import registration
+
+    from MRTRUSRegistrationLib.mrml.case import add_case
+
+    first, panel, ui = deformed.widget.panel.case, deformed.widget.panel, deformed.ui
+    ui.acceptedComboBox.currentIndex = 1
+    others = {
+        name: add_case(deformed.scene, registration(deformable=deformable), name=name)
+        for name, deformable in (("DEFORMABLE", True), ("RIGID", False))
+    }
+    for name in ("DEFORMABLE", "RIGID", "DEFORMABLE"):
+        panel.select_case(others[name])
+        assert others[name].attribute("Accepted") == name
+        assert ui.acceptedComboBox.currentText == name.lower()
+    panel.select_case(first)
+    assert first.attribute("Accepted") == "RIGID"
+    assert deformed.desktop.errors == []
+
+
 def test_deleting_a_result_empties_the_review(deformed):
     case = deformed.widget.panel.case
     deformed.scene.RemoveNode(case.node)

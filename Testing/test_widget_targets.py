@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from MRTRUSRegistrationLib.images import read_image
 from MRTRUSRegistrationLib.mrml.case import add_case
 from MRTRUSRegistrationLib.mrml.markups import add_landmarks
 from MRTRUSRegistrationLib.mrml.segmentations import add_segmentation
-from MRTRUSRegistrationLib.mrml.targets_nodes import carry_targets_to_trus
+from MRTRUSRegistrationLib.mrml.targets_nodes import carry_targets_to_trus, target_points
 from MRTRUSRegistrationLib.results import Landmarks
 from MRTRUSRegistrationLib.target_files import read_targets
 
@@ -100,7 +99,7 @@ def move(module: OpenModule, number: int, shift_mm: tuple[float, float, float]) 
 
 def test_a_moved_target_can_be_put_back(opened: OpenModule):
     ui, case = opened.ui, opened.widget.panel.case
-    carried = json.loads(case.attribute("CarriedTargets"))
+    carried = target_points(case).points_mm
     assert not ui.resetTargetButton.enabled
     assert ui.resetTargetButton.toolTip.startswith("No target was moved.")
     move(opened, 0, (0.0, 2.0, 0.0))
@@ -112,10 +111,29 @@ def test_a_moved_target_can_be_put_back(opened: OpenModule):
     assert ui.movedTargetComboBox.currentText == "ROI 1, by 2.0 mm"
     assert ui.movedTargetComboBox.count == 1
     back = np.array(case.targets.GetNthControlPointPosition(1)) * (-1, -1, 1)
-    assert back == pytest.approx(np.array(carried[1]), abs=1e-6)
+    assert back == pytest.approx(carried[1], abs=1e-6)
     opened.click("resetTargetButton")
     assert not ui.resetTargetButton.enabled
     assert not ui.movedTargetComboBox.enabled
+    assert opened.desktop.errors == []
+
+
+def test_the_other_result_accepted_leaves_what_the_user_placed(opened: OpenModule):
+    """How far a target was moved is told of the place where the accepted result puts it."""
+    case = opened.widget.panel.case
+    move(opened, 0, (0.0, 3.0, 0.0))
+    case.targets.AddControlPoint(case.targets.GetNthControlPointPosition(1), "mine")
+    before = target_points(case).points_mm
+    opened.ui.acceptedComboBox.currentIndex = 1
+    after = target_points(case)
+    assert after.names == (*NAMES, "mine")
+    assert after.points_mm[[0, 2]] == pytest.approx(before[[0, 2]], abs=1e-9)
+    rigid = np.array(case.mr_targets.GetNthControlPointPositionWorld(1)) * (-1, -1, 1)
+    assert np.linalg.norm(before[1] - rigid) > 0.1
+    assert after.points_mm[1] == pytest.approx(rigid, abs=0.01)
+    from_rigid = np.array(case.mr_targets.GetNthControlPointPositionWorld(0)) * (-1, -1, 1) - before[0]
+    assert opened.ui.movedTargetComboBox.count == 1
+    assert opened.ui.movedTargetComboBox.currentText == f"ROI 1, by {np.linalg.norm(from_rigid):.1f} mm"
     assert opened.desktop.errors == []
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import tempfile
+import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -173,8 +174,11 @@ def _move_into_place(staging: Path, target: Path) -> None:
 
 
 def write_text_atomically(text: str, path: Path) -> None:
-    """Write a text file in UTF-8, complete or not at all; `OSError` names `path`."""
-    staging = path.with_name(f".{path.name}.partial")
+    """Write a text file in UTF-8, complete or not at all; `OSError` names `path`.
+
+    Several writers of one file do not meet before the end: the last of them wins, with all of its text.
+    """
+    staging = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
     try:
         staging.write_text(text, encoding="utf-8", newline="")
         os.replace(staging, path)
@@ -359,6 +363,8 @@ def result_json(
         "inputs": inputs,
         "method": result.method,
         "frame": "LPS, mm; transforms map TRUS points to MR points",
+        # How the index axes of the TRUS lie in the patient where its header does not say; "" where it does.
+        "trus_axes": result.trus_gland.axes,
         "indicator": registration_indicator(result, confidence).as_json(),
         "warnings": [asdict(warning) for warning in _distinct(result.warnings)],
         "measures": {

@@ -41,8 +41,9 @@ class CorrectSection(Section):
         self.allow("registerAgainButton", why_not_register_again(now))
         self.allow("undoButton", why_not_undo(now))
         case = self.panel.case
-        self._refresh_targets(case)
+        # Before the targets are looked at, because it carries them again.
         self._keep_choice(case)
+        self._refresh_targets(case)
         self.ui.staleLabel.text = stale_text(self._glands.edited(case) if case is not None else ())
 
     def _refresh_targets(self, case: CaseNodes | None) -> None:

@@ -98,8 +98,8 @@ class Panel:
             activate(case)
         with self.changing() as parameters:
             parameters.caseNode = case.node if case is not None else None
-            if case is not None and case.attribute("Accepted"):
-                parameters.accepted = Accepted[case.attribute("Accepted")]
+            if case is not None:
+                parameters.accepted = _accepted(case)
         self.review.show_again()
 
     def situation(self) -> Situation:
@@ -165,6 +165,16 @@ class Panel:
 
 # The parameters that say which files are exported.
 EXPORT_CHOICES = ("exportScene", "exportTransforms", "exportMr", "exportTargets", "exportReport")
+
+
+def _accepted(case: CaseNodes) -> Accepted:
+    """The result that counts for a case, which the case itself says from now on."""
+    from ..mrml.stages import accepted_stage
+
+    if not case.attribute("Accepted"):
+        accepted = Accepted.RIGID if accepted_stage(case) == "rigid" else Accepted.DEFORMABLE
+        case.set_attribute("Accepted", accepted.name)
+    return Accepted[case.attribute("Accepted")]
 
 
 def _stages(case: CaseNodes | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import slicer
 from ..results import Registration
 from .case_nodes import RESULT_ROLES, CaseNodes, new_case_node
 from .content import CaseContent, content_of
-from .frames import linear_matrix_ras
+from .frames import axes_right_handed, linear_matrix_ras
 from .hierarchy import add_case_folder, add_version_folder
 from .markups import add_landmarks
 from .segmentations import add_gland_segmentation
@@ -96,6 +96,7 @@ def _keep(case: CaseNodes, content: CaseContent) -> None:
     case.set_attribute("Active", "1")
     case.set_attribute("Method", content.method)
     case.set_attribute("Initial", json.dumps(linear_matrix_ras(content.initial).tolist()))
+    case.set_attribute("TRUSAxes", axes_right_handed(content.trus_axes, content.trus_mask))
     case.set_attribute("Warnings", json.dumps([asdict(warning) for warning in content.warnings]))
 
 

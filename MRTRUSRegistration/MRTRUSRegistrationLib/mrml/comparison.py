@@ -126,6 +126,8 @@ class Comparison:
     def __init__(self, case: CaseNodes, images: RegisteredImages) -> None:
         self._case = case
         self._images = images
+        # The MR itself stands for its state: another one may lie at the address of one that is gone.
+        self._known_mr: np.ndarray | None = None
         self._known: tuple[tuple, tuple[np.ndarray, np.ndarray]] | None = None
 
     def blend(self, stage: Stage, opacity: float) -> slicer.vtkMRMLScalarVolumeNode:
@@ -149,8 +151,9 @@ class Comparison:
         """MR and TRUS as they look under their own windows, so that both have the same range."""
         mr, trus = self._images.mr(stage), self._images.trus()
         windows = window_of(self._case.mr), window_of(self._case.trus)
-        state = (id(mr), self._case.trus.GetImageData().GetMTime(), windows)
-        if self._known is None or self._known[0] != state:
+        state = (self._case.trus.GetImageData().GetMTime(), windows)
+        if self._known is None or self._known_mr is not mr or self._known[0] != state:
+            self._known_mr = mr
             self._known = (state, (grey_levels(mr, *windows[0]), grey_levels(trus, *windows[1])))
         return self._known[1]
 

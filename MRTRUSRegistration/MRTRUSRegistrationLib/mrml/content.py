@@ -14,7 +14,7 @@ class CaseContent:
     """Everything of a case but its two images. LPS mm; transforms map TRUS points to MR points.
 
     `measures` has one entry a stage (initial, rigid, deformable). `trus` is there only where the run
-    re-labelled the axes of the TRUS image.
+    re-labelled the axes of the TRUS image; `trus_axes` are those of `GlandSegmentation` for the TRUS.
     """
 
     mr_mask: sitk.Image
@@ -32,6 +32,7 @@ class CaseContent:
     confidence_mm: sitk.Image | None = None
     report_html: str = ""
     trus: sitk.Image | None = None
+    trus_axes: str = ""
 
 
 def content_of(result: Registration) -> CaseContent:
@@ -52,4 +53,5 @@ def content_of(result: Registration) -> CaseContent:
         warnings=result.warnings,
         provenance=result.provenance,
         method=result.method,
+        trus_axes=result.trus_gland.axes,
     )

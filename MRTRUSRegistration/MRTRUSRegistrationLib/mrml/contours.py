@@ -5,13 +5,12 @@ Slicer can draw a segmentation under a deformation, but inverts the deformation 
 
 from __future__ import annotations
 
-import slicer
 import vtk
 
 from .case import MR_COLOR, TRUS_COLOR
 from .case_nodes import CaseNodes
 from .models import moved, set_visible, show_model, surface_of
-from .readers import gland_mask_of, volume_grid
+from .readers import gland_mask_of, times_drawn, volume_grid
 from .stages import Stage, mr_to_trus, stage_transforms
 
 _Known = dict[str, tuple[tuple, vtk.vtkPolyData]]
@@ -61,7 +60,7 @@ class Contours:
         )
         return self._once(
             what,
-            (gland.GetID(), *_drawn(gland)),
+            (gland.GetID(), *times_drawn(gland)),
             lambda: surface_of(gland_mask_of(gland, volume_grid(volume), what)),
         )
 
@@ -71,13 +70,3 @@ class Contours:
             known = (state, make())
             self._known[key] = known
         return known[1]
-
-
-def _drawn(gland: slicer.vtkMRMLSegmentationNode) -> tuple[int, ...]:
-    """When each segment was last drawn."""
-    segmentation = gland.GetSegmentation()
-    found = []
-    for n in range(segmentation.GetNumberOfSegments()):
-        labelmap = segmentation.GetNthSegment(n).GetRepresentation("Binary labelmap")
-        found.append(labelmap.GetMTime() if labelmap is not None else 0)
-    return tuple(found)

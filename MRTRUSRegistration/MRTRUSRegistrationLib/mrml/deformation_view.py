@@ -16,7 +16,7 @@ from scipy.ndimage import binary_dilation, find_objects
 from ..errors import InputError
 from ..geometry import Grid, resample
 from ..jacobian import jacobian_determinant
-from ..transforms import transform_points_mm
+from ..transforms import displacements_mm, transform_points_mm
 from .case_nodes import CaseNodes
 from .colors import CONFIDENCE, DISPLACEMENT, JACOBIAN, ColorScale, color_node, show_colors
 from .comparison import show_volume
@@ -79,7 +79,7 @@ def _deformation_image(case: CaseNodes, overlay: Overlay) -> sitk.Image:
     box = find_objects(gland.astype(np.uint8))[0]
     part = _part(grid, box)
     if overlay == "displacement":
-        inside = displacement_length(deformation, part)
+        inside = np.linalg.norm(displacements_mm(deformation, part), axis=-1)
     else:
         inside = sitk.GetArrayFromImage(jacobian_determinant(deformation, part))
     values[box] = np.where(gland[box], inside, OUTSIDE)
@@ -92,14 +92,6 @@ def _part(grid: Grid, box_kji: tuple[slice, ...]) -> Grid:
     size = tuple(part.stop - part.start for part in box_kji[::-1])
     origin = tuple((grid.index_to_point @ start)[:3].tolist())
     return Grid(size, grid.spacing_mm, origin, grid.direction)
-
-
-def displacement_length(transform: sitk.Transform, grid: Grid) -> np.ndarray:
-    """(k, j, i): |T(x) − x| in mm at the voxel centres of a grid."""
-    field = sitk.TransformToDisplacementField(
-        transform, sitk.sitkVectorFloat32, grid.size_vox, grid.origin_mm, grid.spacing_mm, grid.direction
-    )
-    return np.linalg.norm(sitk.GetArrayFromImage(field), axis=-1)
 
 
 def _gland(case: CaseNodes, grid: Grid) -> np.ndarray:

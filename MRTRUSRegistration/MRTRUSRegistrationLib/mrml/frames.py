@@ -11,6 +11,7 @@ from ..rigid import linear_parts
 
 # The signs of the axes that differ between LPS and RAS; the same both ways.
 FLIP = np.array([-1.0, -1.0, 1.0])
+_OPPOSITE = str.maketrans("LRPASI", "RLAPIS")
 
 
 def points_ras(points_lps_mm: np.ndarray) -> np.ndarray:
@@ -23,7 +24,16 @@ def right_handed(image: sitk.Image) -> sitk.Image:
 
     Slicer does this when it reads such a volume; done beforehand, saving a scene changes no node's indices.
     """
-    return image if np.linalg.det(Grid.of(image).axes) > 0 else image[:, :, ::-1]
+    return image if _is_right_handed(image) else image[:, :, ::-1]
+
+
+def axes_right_handed(axes: str, image: sitk.Image) -> str:
+    """What `axes` says of the index axes of `image`, said of those of `right_handed(image)`."""
+    return axes if _is_right_handed(image) else axes[:2] + axes[2:].translate(_OPPOSITE)
+
+
+def _is_right_handed(image: sitk.Image) -> bool:
+    return bool(np.linalg.det(Grid.of(image).axes) > 0)
 
 
 def index_to_ras(image: sitk.Image) -> np.ndarray:

@@ -100,6 +100,14 @@ def gland_mask_of(segmentation: slicer.vtkMRMLSegmentationNode | None, grid: Gri
     return grid.image(union.astype(np.uint8))
 
 
+def times_drawn(segmentation: slicer.vtkMRMLSegmentationNode) -> tuple[int, ...]:
+    """When each segment was last drawn, as VTK's modified times; 0 for one that has no labelmap."""
+    inner = segmentation.GetSegmentation()
+    segments = [inner.GetNthSegment(n) for n in range(inner.GetNumberOfSegments())]
+    labelmaps = [segment.GetRepresentation("Binary labelmap") for segment in segments]
+    return tuple(labelmap.GetMTime() if labelmap is not None else 0 for labelmap in labelmaps)
+
+
 def _segment_mask(segmentation: slicer.vtkMRMLSegmentationNode, identifier: str, grid: Grid) -> sitk.Image:
     labelmap = slicer.vtkOrientedImageData()
     filled = segmentation.GetBinaryLabelmapRepresentation(identifier, labelmap)
@@ -117,15 +125,21 @@ def _segment_mask(segmentation: slicer.vtkMRMLSegmentationNode, identifier: str,
 
 def landmarks_of(points: slicer.vtkMRMLMarkupsFiducialNode) -> Landmarks:
     """The placed points of a list; points without a name are called after their number."""
-    defined = slicer.vtkMRMLMarkupsNode.PositionDefined
-    placed = [
-        n
-        for n in range(points.GetNumberOfControlPoints())
-        if points.GetNthControlPointPositionStatus(n) == defined
-    ]
+    placed = _placed(points)
     names = tuple(points.GetNthControlPointLabel(n).strip() or f"point {n + 1}" for n in placed)
     positions = [points.GetNthControlPointPosition(n) for n in placed]
     return Landmarks(names, points_ras(np.array(positions, float).reshape(-1, 3)))
+
+
+def placed_ids(points: slicer.vtkMRMLMarkupsFiducialNode) -> tuple[str, ...]:
+    """The IDs of the points of `landmarks_of`, which they keep when others come and go, and in files."""
+    return tuple(points.GetNthControlPointID(n) for n in _placed(points))
+
+
+def _placed(points: slicer.vtkMRMLMarkupsFiducialNode) -> list[int]:
+    defined = slicer.vtkMRMLMarkupsNode.PositionDefined
+    numbers = range(points.GetNumberOfControlPoints())
+    return [n for n in numbers if points.GetNthControlPointPositionStatus(n) == defined]
 
 
 def resampling_transform(node: slicer.vtkMRMLTransformNode) -> sitk.Transform:

@@ -129,6 +129,7 @@ def _content(
         confidence_mm=_optional_image(folder / "confidence_mm.nii.gz"),
         report_html=report.read_text(encoding="utf-8") if report.exists() else "",
         trus=_optional_image(folder / "trus.nii.gz"),
+        trus_axes=facts.get("trus_axes", ""),
     )
 
 

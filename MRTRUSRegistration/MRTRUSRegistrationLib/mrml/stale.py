@@ -40,10 +40,12 @@ class GlandWatch:
         return tuple(changed)
 
     def _now(self, case: CaseNodes, image: str) -> str:
+        from .readers import times_drawn
+
         gland, _volume = _nodes(case, image)
         if gland is None:
             return ""
-        state, key = _drawn(gland), gland.GetID()
+        state, key = times_drawn(gland), gland.GetID()
         if self._known.get(key, ((), ""))[0] != state:
             self._known[key] = (state, _fingerprint(case, image))
         return self._known[key][1]
@@ -67,11 +69,3 @@ def _fingerprint(case: CaseNodes, image: str) -> str:
     except InputError:
         return ""
     return hashlib.sha1(sitk.GetArrayFromImage(mask).tobytes(), usedforsecurity=False).hexdigest()
-
-
-def _drawn(gland: Any) -> tuple[int, ...]:
-    """When each segment was last drawn."""
-    segmentation = gland.GetSegmentation()
-    names = [segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments())]
-    labelmaps = [segment.GetRepresentation("Binary labelmap") for segment in names]
-    return tuple(labelmap.GetMTime() if labelmap is not None else 0 for labelmap in labelmaps)

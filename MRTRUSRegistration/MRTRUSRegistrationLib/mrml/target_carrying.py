@@ -22,12 +22,14 @@ def carry(case: CaseNodes, sources: Iterable[Any]) -> None:
 
 
 def carry_again(case: CaseNodes) -> None:
-    """After another stage was accepted; points that the user moved stay where they were put.
+    """After another stage was accepted; points that the user moved or added stay where they were put.
 
     What was carried before is carried again: a list chosen since then waits for the next registration.
     """
-    if case.targets is not None and not moved_mm(case):
-        carry(case, (case.mr_targets,))
+    from .targets_nodes import carry_points_again
+
+    if case.targets is not None and case.mr_targets is not None:
+        carry_points_again(case, kept=moved_mm(case))
     if case.target_segments is not None:
         carry(case, (case.mr_target_segments,))
 

@@ -20,7 +20,8 @@ def target_rows(case: CaseNodes) -> tuple[TargetRow, ...]:
 
     if case.trus is None or case.trus_gland is None:
         return ()
-    gland = TrusGland.of(gland_mask_of(case.trus_gland, volume_grid(case.trus), "TRUS"))
+    mask = gland_mask_of(case.trus_gland, volume_grid(case.trus), "TRUS")
+    gland = TrusGland.of(mask, axes=case.attribute("TRUSAxes"))
     known = confidence_of(case)
     confidence = known.image if known is not None else None
     return (*_point_rows(case, gland, confidence), *_segment_rows(case, gland, confidence))
@@ -42,7 +43,6 @@ def _point_rows(case: CaseNodes, gland: TrusGland, confidence: sitk.Image | None
     points = target_points(case)
     if points is None:
         return []
-    moved = nudges_mm(case) or (0.0,) * len(points)
     source = case.mr_targets
     on_mr: dict[str, Any] = {}
     if source is not None and source.IsA("vtkMRMLMarkupsFiducialNode"):
@@ -50,7 +50,7 @@ def _point_rows(case: CaseNodes, gland: TrusGland, confidence: sitk.Image | None
         on_mr = dict(zip(marked.names, marked.points_mm, strict=True))
     return [
         describe_target(name, point, gland, mr_mm=on_mr.get(name), moved_mm=moved_mm, confidence=confidence)
-        for name, point, moved_mm in zip(points.names, points.points_mm, moved, strict=True)
+        for name, point, moved_mm in zip(points.names, points.points_mm, nudges_mm(case), strict=True)
     ]
 
 

@@ -1,12 +1,15 @@
 """Targets drawn or marked on the MR, carried to the TRUS: points, segments, or both.
 
 The user's own node on the MR is never changed; what is carried are copies in TRUS space that the user may
-nudge. Where each point was carried to is kept, so that it can be put back.
+nudge. From which point of the MR and to where each point was carried is kept, so that it can be put back and
+carried again.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Container
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -22,13 +25,22 @@ from .frames import points_ras
 from .hierarchy import put_beside
 from .marked_points import attach
 from .markups import add_landmarks
-from .readers import check_volume, landmarks_of, segments_of, volume_grid
+from .readers import check_volume, landmarks_of, placed_ids, segments_of, volume_grid
 from .segmentations import add_segmentation
 from .stages import Stage, mr_to_trus, resampling_of, stage_of, transformed
 from .texts import NOTICE
 
 # Reddish purple: neither the MR's, nor the TRUS's, nor the error vectors' colour.
 TARGET_COLOR = (0.80, 0.47, 0.65)
+_CARRIED = "CarriedPoints"
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """The ID of a point on the MR, "" where that is not in the scene, and where it was carried to, LPS mm."""
+
+    source_id: str
+    place_mm: tuple[float, float, float]
 
 
 def carry_targets_to_trus(
@@ -66,22 +78,75 @@ def carry_targets_to_trus(
 def _carry_points(
     case: CaseNodes, source: slicer.vtkMRMLMarkupsFiducialNode, stage: Stage
 ) -> slicer.vtkMRMLMarkupsFiducialNode:
+    return add_carried_points(case, _in_trus(case, source, stage), source_ids=placed_ids(source))
+
+
+def _in_trus(case: CaseNodes, source: slicer.vtkMRMLMarkupsFiducialNode, stage: Stage) -> Landmarks:
+    """The placed points of a list on the MR where a stage puts them in the TRUS; `InputError` without any."""
     points = landmarks_of(source)
     if not len(points):
         raise InputError(f"{source.GetName()} has no placed points: place one on every target.")
     carried = points_ras(transformed(mr_to_trus(case, stage), points_ras(points.points_mm)))
-    return add_carried_points(case, Landmarks(points.names, carried))
+    return Landmarks(points.names, carried)
 
 
-def add_carried_points(case: CaseNodes, points: Landmarks) -> slicer.vtkMRMLMarkupsFiducialNode:
-    """Add targets that were carried to the TRUS already, LPS mm; earlier ones are replaced."""
+def add_carried_points(
+    case: CaseNodes, points: Landmarks, *, source_ids: tuple[str, ...] | None = None
+) -> slicer.vtkMRMLMarkupsFiducialNode:
+    """Add targets that were carried to the TRUS already, LPS mm; earlier ones are replaced.
+
+    `source_ids` are those of the points on the MR, where these are in the scene.
+    """
     case.remove("targets")
     node = add_landmarks(case.scene, points, "Targets in TRUS", color=TARGET_COLOR)
     node.SetLocked(False)
     case.set("targets", node)
-    case.set_attribute("CarriedTargets", json.dumps(points.points_mm.tolist()))
+    origins = zip(source_ids or ("",) * len(points), points.points_mm.tolist(), strict=True)
+    carried = [_Carried(source_id, tuple(place)) for source_id, place in origins]
+    _remember(case, dict(zip(placed_ids(node), carried, strict=True)))
     _follow_trus(node, case)
     return node
+
+
+def carry_points_again(case: CaseNodes, *, kept: Container[int]) -> None:
+    """Carry the points anew by the stage that is shown; those numbered `kept` stay where they are.
+
+    So do points that were added in the TRUS, and those deleted there stay deleted. Points that were added on
+    the MR come, points deleted there go; `InputError` where none is left.
+    """
+    points, source = case.targets, case.mr_targets
+    carried, ids = _in_trus(case, source, stage_of(case)), placed_ids(source)
+    places = dict(zip(ids, map(tuple, carried.points_mm.tolist()), strict=True))
+    known = {
+        point_id: replace(was, place_mm=places.get(was.source_id, was.place_mm))
+        for point_id, was in _carried(case).items()
+    }
+    _put_again(points, known, present=places, kept=kept)
+    sources = {was.source_id for was in known.values()}
+    for source_id, name in zip(ids, carried.names, strict=True):
+        if source_id not in sources:
+            number = points.AddControlPoint(_ras(places[source_id]), name)
+            known[points.GetNthControlPointID(number)] = _Carried(source_id, places[source_id])
+    _remember(case, known)
+
+
+def _put_again(
+    points: slicer.vtkMRMLMarkupsFiducialNode,
+    known: dict[str, _Carried],
+    *,
+    present: Container[str],
+    kept: Container[int],
+) -> None:
+    """Put the known points to their places, but those `kept`; remove those whose source is not `present`."""
+    # From the last one, because those after a removed one change their numbers.
+    for number in reversed(range(points.GetNumberOfControlPoints())):
+        now = known.get(points.GetNthControlPointID(number))
+        if now is None or number in kept:
+            continue
+        if now.source_id in present:
+            points.SetNthControlPointPosition(number, *_ras(now.place_mm))
+        else:
+            points.RemoveNthControlPoint(number)
 
 
 def _carry_segments(
@@ -114,24 +179,25 @@ def _follow_trus(node: slicer.vtkMRMLTransformableNode, case: CaseNodes) -> None
 
 
 def nudges_mm(case: CaseNodes) -> tuple[float, ...]:
-    """How far each carried point was moved by hand; () without points, or where points were added."""
-    carried = _carried(case)
-    if case.targets is None or carried is None:
+    """How far each target point was moved by hand, 0 for those added in the TRUS; () without points."""
+    if case.targets is None:
         return ()
-    now = landmarks_of(case.targets).points_mm
-    if now.shape != carried.shape:
-        return ()
-    return tuple(np.linalg.norm(now - carried, axis=1).tolist())
+    known, points = _carried(case), landmarks_of(case.targets)
+    nudges = []
+    for point_id, place in zip(placed_ids(case.targets), points.points_mm, strict=True):
+        was = known.get(point_id)
+        nudges.append(0.0 if was is None else float(np.linalg.norm(place - was.place_mm)))
+    return tuple(nudges)
 
 
 def reset_target(case: CaseNodes, number: int) -> bool:
     """Put a carried point back to where the registration puts it; false where there is no such point."""
-    carried = _carried(case)
-    if case.targets is None or carried is None or not 0 <= number < len(carried):
+    if case.targets is None or not 0 <= number < case.targets.GetNumberOfControlPoints():
         return False
-    if number >= case.targets.GetNumberOfControlPoints():
+    was = _carried(case).get(case.targets.GetNthControlPointID(number))
+    if was is None:
         return False
-    case.targets.SetNthControlPointPosition(number, *points_ras(carried[number]).tolist())
+    case.targets.SetNthControlPointPosition(number, *_ras(was.place_mm))
     return True
 
 
@@ -151,6 +217,19 @@ def target_masks(case: CaseNodes) -> dict[str, sitk.Image]:
     return segments_of(case.target_segments, grid)
 
 
-def _carried(case: CaseNodes) -> np.ndarray | None:
-    text = case.attribute("CarriedTargets")
-    return np.array(json.loads(text), float).reshape(-1, 3) if text else None
+def _remember(case: CaseNodes, carried: dict[str, _Carried]) -> None:
+    entries = {point_id: asdict(point) for point_id, point in carried.items()}
+    case.set_attribute(_CARRIED, json.dumps(entries))
+
+
+def _carried(case: CaseNodes) -> dict[str, _Carried]:
+    """What was carried, by the IDs of the points in the TRUS, those deleted since included."""
+    entries = json.loads(case.attribute(_CARRIED) or "{}")
+    return {
+        point_id: _Carried(entry["source_id"], tuple(entry["place_mm"]))
+        for point_id, entry in entries.items()
+    }
+
+
+def _ras(place_mm: tuple[float, float, float]) -> list[float]:
+    return points_ras(np.array(place_mm)).tolist()
