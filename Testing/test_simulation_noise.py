@@ -17,7 +17,7 @@ from MRTRUSTraining.simulation.sampling import sample_case
 CPU = torch.device("cpu")
 
 
-def correlation(make: Callable[[int], torch.Tensor], lag: int, seeds: int = 30) -> float:
+def correlation(make: Callable[[int], torch.Tensor], lag: int, seeds: int) -> float:
     """Mean product of values that lie `lag` voxels apart along an axis, over fields of unit variance."""
     products = []
     for seed in range(seeds):
@@ -29,11 +29,11 @@ def correlation(make: Callable[[int], torch.Tensor], lag: int, seeds: int = 30) 
 
 
 @pytest.mark.parametrize("lag", [3, 6, 9])
-@pytest.mark.parametrize(("sigma", "size"), [(4.0, 48), (6.0, 72)])
+@pytest.mark.parametrize(("sigma", "size"), [(4.0, 40), (6.0, 56)])
 def test_a_trend_is_correlated_as_blurred_noise_is(sigma: float, size: int, lag: int) -> None:
     """White noise after a Gaussian of deviation sigma is correlated by exp(−lag²/4σ²)."""
-    found = correlation(lambda seed: smooth_trend((size,) * 3, sigma, seed, CPU), lag, seeds=12)
-    assert found == pytest.approx(np.exp(-(lag**2) / (4 * sigma**2)), abs=0.06)
+    found = correlation(lambda seed: smooth_trend((size,) * 3, sigma, seed, CPU), lag, seeds=6)
+    assert found == pytest.approx(np.exp(-(lag**2) / (4 * sigma**2)), abs=0.08)
 
 
 def test_a_trend_smoother_than_the_volume_is_nearly_a_slope() -> None:
@@ -51,9 +51,12 @@ def test_a_trend_smoother_than_the_volume_is_nearly_a_slope() -> None:
 
 @pytest.mark.parametrize("lag", [5, 10])
 def test_a_periodic_field_of_the_largest_residual_is_as_smooth_as_told(lag: int) -> None:
-    """40 mm on the nodes of 2 mm: a deviation of 10 voxels in some 54."""
-    found = correlation(lambda seed: smooth_noise((54, 54, 54), 10.0, seed, CPU, circular=True), lag)
-    assert found == pytest.approx(np.exp(-(lag**2) / 400), abs=0.08)
+    """40 mm on nodes of 2 mm: a deviation of 10 voxels in some 54; the mean over the volume is taken off."""
+    found = correlation(lambda seed: smooth_noise((54, 54, 54), 10.0, seed, CPU, circular=True), lag, seeds=8)
+    of_the_mean = (10 * 2 * np.sqrt(np.pi) / 54) ** 3
+    expected = (np.exp(-(lag**2) / 400) - of_the_mean) / (1 - of_the_mean)
+    # With the deviation of 7 voxels that an eighth of the volume allows it were 0.58 at a lag of 10.
+    assert found == pytest.approx(expected, abs=0.05)
 
 
 def test_the_scale_of_the_bias_field_shows_in_the_mr() -> None:
