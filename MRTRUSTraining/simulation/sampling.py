@@ -17,6 +17,7 @@ from .anatomy_sampling import (
     sample_surroundings,
 )
 from .draw import Draw
+from .limits import SPACINGS_MM
 from .parameters import CaseParameters, DeformationParameters, GlandParameters, validate
 from .placement import bounded, placed
 from .presets import PRESETS, SPACING_MM, Preset
@@ -37,8 +38,11 @@ def sample_case(
     """
     if preset not in PRESETS:
         raise InputError(f"There is no simulation preset {preset!r}: choose one of {', '.join(PRESETS)}.")
-    if seed < 0 or not 0.2 <= spacing_mm <= 4:
-        raise InputError("A simulation needs a seed of 0 or more and a voxel spacing of 0.2 to 4 mm.")
+    least, most = SPACINGS_MM
+    if seed < 0 or not least <= spacing_mm <= most:
+        raise InputError(
+            f"A simulation needs a seed of 0 or more and a voxel spacing of {least:g} to {most:g} mm."
+        )
     draw, settings = Draw(seed), PRESETS[preset]
     if random_contrast is not None:
         if not 0 <= random_contrast <= 1:
