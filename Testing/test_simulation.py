@@ -28,6 +28,7 @@ from MRTRUSTraining.simulation.anatomy_sampling import sample_gland, sample_lesi
 from MRTRUSTraining.simulation.cases import mr_grid_of, simulate, write_case
 from MRTRUSTraining.simulation.deformation import FieldGrid, dent_velocity, displacement_field
 from MRTRUSTraining.simulation.draw import Draw
+from MRTRUSTraining.simulation.limits import LIMITS
 from MRTRUSTraining.simulation.mr import render_mr, signal
 from MRTRUSTraining.simulation.parameters import CaseParameters, Ellipsoid, validate
 from MRTRUSTraining.simulation.placement import deformation_of
@@ -497,15 +498,18 @@ def _changed(parameters, part, **changes):
 @pytest.mark.parametrize(
     ("part", "changes", "word"),
     [
-        ("gland", {"volume_ml": -3.0}, "gland of -3.0 ml"),
+        ("gland", {"volume_ml": -3.0}, "gland.volume_ml of -3"),
         ("gland", {"transition_zone_ml": 500.0}, "transition zone"),
-        ("mr", {"snr": 0.0}, "signal-to-noise"),
-        ("mr", {"slice_thickness_mm": -1.0}, "slices"),
+        ("mr", {"snr": 0.0}, "mr.snr of 0"),
+        ("mr", {"slice_thickness_mm": -1.0}, "mr.slice_thickness_mm of -1"),
+        ("mr", {"offset_mm": (0.0, 500.0, 0.0)}, "outside the MR volume"),
         ("mr", {"size_vox": (0, 10, 10)}, "voxel"),
-        ("trus", {"dynamic_range_db": 0.0}, "dynamic range"),
-        ("trus", {"half_angle_deg": 120.0}, "fan"),
-        ("trus", {"probe_radius_mm": 90.0}, "probe"),
-        ("deformation", {"field_spacing_mm": 0.0}, "displacement field"),
+        ("trus", {"dynamic_range_db": 0.0}, "trus.dynamic_range_db of 0"),
+        ("trus", {"half_angle_deg": 120.0}, "trus.half_angle_deg of 120"),
+        ("trus", {"probe_radius_mm": 30.0, "depth_mm": 25.0}, "probe"),
+        ("trus", {"grid_centre_mm": (80.0, 0.0, 0.0)}, "outside the TRUS volume"),
+        ("trus", {"shadow_sectors_deg": ((10.0, 0.0, 6.0),)}, "shadow sector"),
+        ("deformation", {"field_spacing_mm": 0.0}, "deformation.field_spacing_mm of 0"),
     ],
 )
 def test_impossible_settings_are_refused(parameters, part, changes, word):
@@ -518,8 +522,32 @@ def test_a_lesion_larger_than_its_zone_is_refused(parameters):
     with pytest.raises(InputError, match="larger than its peripheral zone"):
         validate(replace(parameters, lesions=(huge,)))
     flat = dataclasses.replace(huge, radii_mm=(3.0, 0.0, 3.0))
-    with pytest.raises(InputError, match="not positive"):
+    with pytest.raises(InputError, match=r"lesions\.radii_mm of 0"):
         validate(replace(parameters, lesions=(flat,)))
+
+
+def test_every_number_of_a_part_has_limits(parameters):
+    """A parameter that is added later must say what it can be."""
+    exempt = {"transition_zone_ml", "tissues", "random_signals", "random_contrast", "size_vox"}
+    exempt |= {"rectum_content", "zone", "centre_mm", "shadow_sectors_deg"}
+    for name, known in LIMITS.items():
+        part = getattr(parameters, name)
+        keys = {field.name for field in dataclasses.fields(part[0] if isinstance(part, tuple) else part)}
+        assert keys - exempt <= known.keys() <= keys, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_all_that_is_sampled_is_possible(preset):
+    for seed in range(20):
+        drawn = sample_case(seed, preset=preset, spacing_mm=4.0)
+        assert CaseParameters.from_json(drawn.to_json()) == drawn
+        placement.check_geometry(drawn)
+
+
+def test_the_shipped_case_is_possible():
+    text = Path(__file__).parents[1].joinpath("Resources/SampleCase/parameters.json").read_text("utf-8")
+    placement.check_geometry(CaseParameters.from_json(text))
 
 
 @pytest.fixture
@@ -605,20 +633,39 @@ def test_cases_are_asked_for_in_one_way(train_cli, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "value", "word"),
     [
-        (("gland", "volume_ml"), -40.0, "gland of -40.0 ml"),
+        (("spacing_mm",), 0.05, "spacing of 0.05 mm lies outside 0.2 to 4"),
+        (("gland", "volume_ml"), -40.0, "gland.volume_ml of -40"),
         (("gland", "volume_ml"), float("nan"), "finite"),
         (("gland", "volume_ml"), "large", "could not convert"),
-        (("gland", "half_depth"), 0.0, "proportion of the gland"),
+        (("gland", "half_depth"), 0.0, "gland.half_depth of 0"),
+        (("gland", "half_height"), 30.0, "gland.half_height of 30"),
+        (("gland", "irregularity"), 5.0, "gland.irregularity of 5"),
+        (("surroundings", "bladder_radii_mm"), [30.0, -20.0, 9.0], "surroundings.bladder_radii_mm of -20"),
+        (("surroundings", "rectum_radius_mm"), -12.0, "surroundings.rectum_radius_mm of -12"),
         (("lesions", 0, "radii_mm"), [40.0, 40.0, 40.0], "larger than its"),
-        (("lesions", 0, "radii_mm"), [4.0, -4.0, 4.0], "radius of -4.0 mm"),
+        (("lesions", 0, "radii_mm"), [4.0, -4.0, 4.0], "lesions.radii_mm of -4"),
+        (("lesions", 0, "centre_mm"), [200.0, 0.0, 0.0], "lies outside the gland"),
         (("lesions", 0, "zone"), "bladder", "zone cannot be 'bladder'"),
         (("mr", "size_vox"), [0, 40, 40], "one voxel"),
         (("mr", "size_vox"), [9000, 9000, 9000], "too large"),
         (("mr", "tissues", "fat"), [0.0, 1.0, 0.0, 0.0], "T2"),
+        (("mr", "tissues", "fat"), [90.0, -1.0, 0.0, 0.0], "MR tissue"),
         (("mr", "tissues"), {}, "no properties"),
+        (("mr", "gamma"), -2.0, "mr.gamma of -2"),
+        (("mr", "coverage_mm"), -80.0, "mr.coverage_mm of -80"),
+        (("mr", "in_plane_mm"), -0.6, "mr.in_plane_mm of -0.6"),
+        (("trus", "frequency_mhz"), -9.0, "trus.frequency_mhz of -9"),
+        (("trus", "axial_fwhm_mm"), -0.4, "trus.axial_fwhm_mm of -0.4"),
+        (("trus", "lateral_fwhm_mm"), [0.6, -1.0], "trus.lateral_fwhm_mm of -1"),
+        (("trus", "tissues", "fat"), [4.0, -0.6, 2.0], "TRUS tissue"),
         (("trus", "tissues", "urine"), None, "urine"),
         (("surroundings", "rectum_content"), "stone", "'stone'"),
-        (("deformation", "field_spacing_mm"), 0.001, "displacement field"),
+        (("deformation", "field_spacing_mm"), 0.001, "deformation.field_spacing_mm of 0.001"),
+        (("deformation", "field_spacing_mm"), 500.0, "deformation.field_spacing_mm of 500"),
+        (("deformation", "residual_scales_mm"), [0.0, 20.0, 40.0], "deformation.residual_scales_mm of 0"),
+        (("deformation", "strength"), 50.0, "deformation.strength of 50"),
+        (("deformation", "residual_mm"), [0.0, 30.0, 0.0], "deformation folds"),
+        (("deformation", "field_centre_mm"), [0.0, 0.0, 300.0], "does not reach it"),
         (("format_version",), 99, "format 99"),
         (("gland",), {}, "parameter file"),
     ],

@@ -1,6 +1,7 @@
 """The simulator's evidence: that its measures measure, and that a page comes out of the command."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from shapes import cube_grid, ellipsoid
 
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSTraining.cli import app
-from MRTRUSTraining.simulation import evidence_drawn, evidence_rendered, trus
+from MRTRUSTraining.simulation import evidence, evidence_drawn, evidence_rendered, trus
 from MRTRUSTraining.simulation.anatomy import Anatomy
 from MRTRUSTraining.simulation.cases import grid_points, mr_grid_of, simulate
 from MRTRUSTraining.simulation.findings import finding, spread, table
@@ -92,6 +93,20 @@ def test_a_rotation_alone_moves_nothing_after_the_best_rigid_map(parameters):
     assert motion.jacobian_min == pytest.approx(1, abs=1e-5)
 
 
+def test_a_lesions_motion_includes_the_rotation_of_the_gland(parameters):
+    """A lesion away from the axis: the chord of its turn about the gland's centroid."""
+    still = replace(parameters.deformation, strength=0.0, rotation_deg=(0, 0, 12))
+    lesion = replace(parameters.lesions[0], centre_mm=(18.0, 0.0, 0.0), radii_mm=(4.0, 4.0, 4.0))
+    motion = evidence_drawn.motion_of(replace(parameters, deformation=still, lesions=(lesion,)))
+    assert motion.lesions_mm == (0,)
+    chord = 2 * np.sin(np.radians(6))
+    assert motion.lesions_with_bulk_mm[0] == pytest.approx(18 * chord, abs=4 * chord)
+    turned = replace(motion, lesions_with_bulk_mm=(6.0, 3.0))
+    rows = {row.quantity: row for row in evidence_drawn.motion_findings([turned])}
+    row = rows["share of lesions that move by 5.6 to 13.9 mm, gland centroids together"]
+    assert (row.within, row.measured[:5]) == (False, "0.50:")
+
+
 def test_folds_and_excessive_motion_are_reported(parameters):
     wild = replace(parameters.deformation, residual_mm=(25.0, 0.0, 0.0), dent_mm=0.0, strength=1.0)
     motion = evidence_drawn.motion_of(replace(parameters, deformation=wild))
@@ -99,6 +114,32 @@ def test_folds_and_excessive_motion_are_reported(parameters):
     assert motion.largest_mm > 14
     assert {row.quantity: row.within for row in rows}["largest motion in the gland, mm"] is False
     assert motion.after_rigid_mm > 3
+
+
+# --- glands and tissues ----------------------------------------------------------------------------------
+
+
+def test_a_peripheral_zone_that_grows_in_large_glands_is_found_out(parameters):
+    glands = [
+        replace(parameters.gland, volume_ml=volume, transition_zone_ml=volume - zone)
+        for volume, zone in ((40, 19), (60, 20), (80, 19), (100, 19), (120, 24), (140, 29))
+    ]
+    rows = {row.quantity: row.within for row in evidence_drawn.gland_findings(glands)}
+    assert rows["peripheral zone: growth per ml of gland"] is True
+    assert rows["peripheral zone above 90 ml: growth per ml of gland"] is False
+
+
+def test_lesions_that_vary_too_little_are_found_out(parameters):
+    lesions = [replace(parameters.lesions[0], t2_ms=97.0 + off) for off in (-10.0, 10.0)]
+    rows = {row.quantity: row for row in evidence_drawn.lesion_findings(lesions)}
+    assert rows["lesions: T2, ms"].within is True
+    assert (rows["lesions: T2: sd, ms"].measured, rows["lesions: T2: sd, ms"].within) == ("10.0", False)
+
+
+def test_only_a_pair_at_the_standard_spacing_is_judged_by_its_seconds(parameters):
+    for spacing_mm, seconds, within in ((0.8, 14.0, True), (0.8, 16.0, False), (2.4, 1.0, None)):
+        pair = SimpleNamespace(parameters=replace(parameters, spacing_mm=spacing_mm))
+        assert evidence._time_finding(evidence._Rendered((pair,), (seconds,))).within is within
 
 
 # --- rendered cases --------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from .draw import Draw
 from .parameters import CaseParameters, MrParameters, TrusParameters
 from .presets import MR_EXTENT_VOX, SPACING_MM, TRUS_EXTENT_VOX, Preset
 
-# T2 (ms) mean and sd between patients, proton density, fine and coarse texture (log sd). Zones and tumour are
-# measured values (Simpkin 2013, Liu 2011); the others are usual ranges, fat as it appears in fast spin echo.
+# T2 (ms) mean and sd between patients, proton density, fine and coarse texture (log sd). Usual ranges, fat as
+# it appears in fast spin echo; the capsules' T2 is above and the vesicles' below the usual one.
 _MR_TISSUES = {
     "fat": (140.0, 12.0, 1.75, 0.08, 0.14),
     "marrow": (95.0, 10.0, 1.0, 0.05, 0.15),
@@ -32,6 +32,7 @@ _MR_TISSUES = {
     "stroma": (45.0, 4.0, 0.95, 0.1, 0.05),
     "calcification": (20.0, 3.0, 0.3, 0.0, 0.0),
 }
+# Liu 2011, normal tissue at 3 T. The transition zone's T2 follows from it by a ratio.
 _PERIPHERAL_T2 = (149.0, 32.0)
 
 

@@ -43,12 +43,24 @@ def simulate(
         raise InputError("Say either how many cases to make (--cases) or which file of one case (--from).")
     count = 1 if cases is None else cases
     check_request(cases=count, output=output, device=device, jobs=jobs)
-    given = None if parameters is None else read_parameters(parameters)
+    given = None if parameters is None else _given(parameters)
     request = _Request(seed, preset, spacing_mm, random_contrast, device, output, pictures, given)
     request.draw(0)
     output.mkdir(parents=True, exist_ok=True)
     for _ in track(_make_all(request, count, jobs), total=count, description="Simulating"):
         pass
+
+
+def _given(path: Path) -> CaseParameters:
+    """The case that a parameter file describes; `InputError`, naming the file, when no case can be so."""
+    from .placement import check_geometry
+
+    parameters = read_parameters(path)
+    try:
+        check_geometry(parameters)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+    return parameters
 
 
 def _make_all(request: _Request, cases: int, jobs: int) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from .parameters import CaseParameters
 
 _REAL_PAIRS = 24
+_MOST_SECONDS = 15
 _ABOUT = """\
 Every row compares what the simulator draws or renders with a published or derived figure. "Within" says
-whether the mean (for folds, volumes and motion the worst case) lies within the tolerance that the row's
-source allows. Cases with contrasts that follow no physics are left out of the contrast rows.
+whether the mean (for folds, volumes and motion the worst case, for lesions' motion the share in range) lies
+within the tolerance that the row's source allows. Cases with contrasts that follow no physics are left out
+of the contrast rows.
 """
 
 
@@ -115,15 +118,25 @@ def _rendered(rendered: _Rendered, output: Path) -> list[Finding]:
         *mr_findings([each for case, each in shown if not case.mr.random_contrast]),
         *trus_findings([each for case, each in shown if not case.trus.random_contrast]),
         *volume_findings([each for _, each in shown]),
-        finding(
-            "processor seconds to draw and render a case",
-            float(np.median(rendered.seconds)),
-            (0, 30),
-            expected="under 30, that is 15 on two cores",
-            source="aim",
-            shown=spread(rendered.seconds, digits=1),
-        ),
+        _time_finding(rendered),
     ]
+
+
+def _time_finding(rendered: _Rendered) -> Finding:
+    """The aim is one of pairs at the standard spacing; pairs at another are not judged by it.
+
+    A pair is rendered by one thread, so that its processor time is what the clock of a machine with two free
+    cores shows, or a little more; whatever else runs beside it does not count.
+    """
+    spacing_mm = rendered.cases[0].parameters.spacing_mm
+    return finding(
+        f"processor seconds to draw and render a pair at {spacing_mm} mm",
+        float(np.median(rendered.seconds)) if spacing_mm == SPACING_MM else math.nan,
+        (0, _MOST_SECONDS),
+        expected=f"at most {_MOST_SECONDS} at {SPACING_MM} mm on two cores",
+        source="aim",
+        shown=f"median {np.median(rendered.seconds):.1f}, {spread(rendered.seconds, digits=1)}",
+    )
 
 
 def _beside(

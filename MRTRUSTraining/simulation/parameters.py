@@ -15,6 +15,8 @@ from pathlib import Path
 
 from MRTRUSRegistrationLib.errors import InputError
 
+from .limits import LIMITS, SPACINGS_MM
+
 Vector = tuple[float, float, float]
 
 FORMAT_VERSION = 1
@@ -248,27 +250,38 @@ def validate(parameters: CaseParameters) -> None:
     version = parameters.format_version
     _require(version == FORMAT_VERSION, f"format {version} is not {FORMAT_VERSION}, which this version reads")
     _require(_all_finite(dataclasses.asdict(parameters)), "not all numbers are finite")
+    least, most = SPACINGS_MM
+    spacing = parameters.spacing_mm
+    _require(
+        least <= spacing <= most, f"a voxel spacing of {spacing:g} mm lies outside {least:g} to {most:g}"
+    )
+    _validate_limits(parameters)
+    _validate_gland(parameters)
+    _validate_tissues(parameters)
+    _validate_images(parameters)
+
+
+def _validate_limits(parameters: CaseParameters) -> None:
+    for name, limits in LIMITS.items():
+        part = getattr(parameters, name)
+        for each in part if isinstance(part, tuple) else (part,):
+            for key, (least, most) in limits.items():
+                value = getattr(each, key)
+                for number in value if isinstance(value, tuple) else (value,):
+                    complaint = f"{name}.{key} of {number:g} lies outside {least:g} to {most:g}"
+                    _require(least <= number <= most, complaint)
+
+
+def _validate_gland(parameters: CaseParameters) -> None:
+    """Zones fit into the gland, and lesions into their zones."""
     gland = parameters.gland
-    _require(parameters.spacing_mm > 0, f"a voxel spacing of {parameters.spacing_mm} mm is not positive")
-    _require(gland.volume_ml > 0, f"a gland of {gland.volume_ml} ml is impossible")
-    lengths = (gland.half_depth, gland.half_height, gland.exponent, gland.urethra_radius_mm)
-    _require(min(lengths) > 0, "a proportion of the gland or the urethra's radius is not positive")
     inside = 0 < gland.transition_zone_ml < gland.volume_ml
     _require(inside, f"a transition zone of {gland.transition_zone_ml} ml does not fit its gland")
-    for inclusion in (
-        *parameters.nodules,
-        *parameters.cysts,
-        *parameters.calcifications,
-        *parameters.lesions,
-    ):
-        _require(min(inclusion.radii_mm) > 0, f"a radius of {min(inclusion.radii_mm)} mm is not positive")
     room = zone_volumes_ml(gland)
     for lesion in parameters.lesions:
         _require(lesion.zone in room, f"a lesion's zone cannot be {lesion.zone!r}")
         fits = lesion.volume_ml < room[lesion.zone]
         _require(fits, f"a lesion of {lesion.volume_ml:.1f} ml is larger than its {lesion.zone} zone")
-    _validate_tissues(parameters)
-    _validate_images(parameters)
 
 
 def _all_finite(value: typing.Any) -> bool:
@@ -292,20 +305,28 @@ def _validate_tissues(parameters: CaseParameters) -> None:
         missing |= in_mr - mr.random_signals.keys()
     _require(not missing, f"no properties are given of {', '.join(sorted(missing))}")
     _require(min(t2_ms for t2_ms, *_ in mr.tissues.values()) > 0, "a T2 is not positive")
+    others = [number for tissue in mr.tissues.values() for number in tissue[1:]]
+    _require(min(*others, *mr.random_signals.values()) >= 0, "an MR tissue's signal or texture is negative")
+    losses = [number for tissue in parameters.trus.tissues.values() for number in tissue[1:]]
+    _require(min(losses) >= 0, "a TRUS tissue's attenuation or heterogeneity is negative")
 
 
 def _validate_images(parameters: CaseParameters) -> None:
-    mr, trus = parameters.mr, parameters.trus
+    mr, trus, spacing = parameters.mr, parameters.trus, parameters.spacing_mm
     _require(min(*mr.size_vox, *trus.size_vox) > 0, "an image needs at least one voxel on each axis")
     largest = max(math.prod(mr.size_vox), math.prod(trus.size_vox))
     _require(largest <= _MOST_VOXELS, f"an image of {largest} voxels is too large")
-    _require(mr.snr > 0, f"a signal-to-noise ratio of {mr.snr} is not positive")
-    _require(mr.slice_thickness_mm > 0 < mr.slice_spacing_mm, "slices need a positive thickness and spacing")
-    _require(trus.dynamic_range_db > 0, f"a dynamic range of {trus.dynamic_range_db} dB is not positive")
-    _require(0 < trus.half_angle_deg < 90, f"a fan cannot open by {trus.half_angle_deg}° to each side")
-    _require(0 < trus.probe_radius_mm < trus.depth_mm, "the fan's depth must lie beyond the probe")
-    spacing = parameters.deformation.field_spacing_mm
-    _require(spacing >= 0.5, "the displacement field's spacing must be 0.5 mm or more")
+    for name, middle, size in (
+        ("MR", mr.offset_mm, mr.size_vox),
+        ("TRUS", trus.grid_centre_mm, trus.size_vox),
+    ):
+        # The images' axes run to posterior, right and superior.
+        extent = (size[1] * spacing, size[0] * spacing, size[2] * spacing)
+        holds = all(abs(place) < length / 2 for place, length in zip(middle, extent, strict=True))
+        _require(holds, f"the middle of the gland lies outside the {name} volume")
+    _require(trus.probe_radius_mm < trus.depth_mm, "the fan's depth must lie beyond the probe")
+    widths = all(width > 0 for _, width, _ in trus.shadow_sectors_deg)
+    _require(widths, "the width of a shadow sector is not positive")
 
 
 def _require(holds: bool, complaint: str) -> None:

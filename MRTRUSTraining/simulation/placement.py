@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import torch
 
+from MRTRUSRegistrationLib.errors import InputError
+
 from .anatomy import Anatomy
 from .deformation import Deformed, FieldGrid, one_thread
 from .draw import Draw
@@ -41,6 +43,8 @@ def _gland_in_trus(case: CaseParameters, deformed: Deformed) -> torch.Tensor:
 def within_bounds(case: CaseParameters, deformed: Deformed) -> bool:
     """No fold, gland volume kept, local volume nearly kept, motion within the published range."""
     inside = _gland_in_trus(case, deformed)
+    if not inside.any():
+        return False
     jacobian = deformed.jacobian()[inside]
     motion = deformed.field[inside].norm(dim=1)
     # The determinant maps TRUS volume to MR volume: its mean over the gland in TRUS is their ratio.
@@ -51,6 +55,26 @@ def within_bounds(case: CaseParameters, deformed: Deformed) -> bool:
         and abs(ratio - 1) < _MAXIMUM_VOLUME_CHANGE
         and float(motion.max()) < MAXIMUM_MOTION_MM
     )
+
+
+def check_geometry(case: CaseParameters) -> None:
+    """Raise `InputError` where an inclusion lies outside the gland or the map leaves the sampler's bounds.
+
+    The sampler sees to both; parameters that were edited may break them, and `validate` cannot see it
+    without the anatomy.
+    """
+    gland = Anatomy(case, _CPU).gland
+    for name in ("lesions", "nodules", "cysts", "calcifications"):
+        for inclusion in getattr(case, name):
+            if gland.distance(torch.tensor([inclusion.centre_mm])).item() >= 0:
+                raise InputError(
+                    f"One of the {name} lies outside the gland, at {inclusion.centre_mm}; move its centre."
+                )
+    if not within_bounds(case, deformation_of(case, _CPU)):
+        raise InputError(
+            "The deformation folds, changes the gland's volume, moves it by more than "
+            f"{MAXIMUM_MOTION_MM} mm or does not reach it; lower deformation.strength or move its centre."
+        )
 
 
 def bounded(case: CaseParameters) -> CaseParameters:

@@ -17,6 +17,7 @@ from .anatomy_sampling import (
     sample_surroundings,
 )
 from .draw import Draw
+from .limits import SPACINGS_MM
 from .parameters import CaseParameters, DeformationParameters, GlandParameters, validate
 from .placement import bounded, placed
 from .presets import PRESETS, SPACING_MM, Preset
@@ -37,8 +38,11 @@ def sample_case(
     """
     if preset not in PRESETS:
         raise InputError(f"There is no simulation preset {preset!r}: choose one of {', '.join(PRESETS)}.")
-    if seed < 0 or not 0.2 <= spacing_mm <= 4:
-        raise InputError("A simulation needs a seed of 0 or more and a voxel spacing of 0.2 to 4 mm.")
+    least, most = SPACINGS_MM
+    if seed < 0 or not least <= spacing_mm <= most:
+        raise InputError(
+            f"A simulation needs a seed of 0 or more and a voxel spacing of {least:g} to {most:g} mm."
+        )
     draw, settings = Draw(seed), PRESETS[preset]
     if random_contrast is not None:
         if not 0 <= random_contrast <= 1:
@@ -66,7 +70,10 @@ def sample_case(
 
 
 def _sample_deformation(draw: Draw, gland: GlandParameters) -> DeformationParameters:
-    """Rotation sd 6° per axis up to 20°, dent up to 8 mm, residual about 0.5 to 2 mm at 10, 20 and 40 mm."""
+    """Rotation sd 6° per axis up to 20°, dent up to 8 mm.
+
+    The residual is of 0.3 to 1 mm at a scale of 10 mm and of 0.5 to 2 mm at 20 and 40 mm.
+    """
     half_width = (gland.volume_ml * 1000 / 2.5) ** (1 / 3)
     return DeformationParameters(
         rotation_deg=draw.vector(6.0, 3.3),
