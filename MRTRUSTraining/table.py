@@ -15,7 +15,8 @@ from MRTRUSRegistrationLib.pipeline import Settings
 from MRTRUSRegistrationLib.segmentation import segment_gland
 
 from .data.cases import Case, LoadedCase, load_case
-from .evaluation.evaluate import MetricsRow, evaluate, metrics_csv
+from .data.unpaired import unpaired_in_all
+from .evaluation.evaluate import MetricsRow, evaluate, metrics_csv, unpaired_by_case
 from .export import export_registration, export_segmentation
 from .paper_b.measures import segmentation_figures
 from .registration_settings import RegistrationSettings
@@ -116,6 +117,9 @@ def _registration_figures(
 
     found = evaluate(request.cases, methods, masks="predicted", settings=settings, on_row=show)
     write_text_atomically(metrics_csv(found), request.output / "metrics.csv")
+    left_out = unpaired_in_all(unpaired_by_case(found))
+    if left_out:
+        report(left_out)
     return {method: _by_figure([row for row in found if row.method == method]) for method in methods}
 
 

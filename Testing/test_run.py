@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from row_case import registration_content, segmentation_content, tiny_data, write_row
+from dataset_case import write_dataset
+from row_case import NAMES, registration_content, segmentation_content, tiny_data, write_row
 
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
@@ -249,6 +250,20 @@ def test_run_and_resume_by_command(
     assert checkpoint(tmp_path / "tiny")["step"] == 4
     assert reopen(tmp_path / "tiny").row.schedule.steps == 4  # type: ignore[union-attr]
     assert (read_seconds(tmp_path / "tiny" / "time.json") or 0) > 0
+
+
+def test_landmarks_that_are_left_out_are_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the pairs come from the cache."""
+    data = tiny_data(tmp_path / "data")
+    write_dataset(data, "mrus", NAMES, empty_mr=(1,))
+    path = write_row(tmp_path / "tiny.yaml", registration_content())
+    given = ["--data", str(data), "--cache", str(tmp_path / "cache"), "--steps", "2"]
+    for folder in ("first", "second"):
+        assert run_app(app, ["run", str(path), *given, "--output", str(tmp_path / folder)]) == 0
+        said = capsys.readouterr().out
+        assert said.count("left out") == said.count("4 landmarks of 4 cases are in one modality only") == 1
 
 
 BAD: list[tuple[list[str], str]] = [

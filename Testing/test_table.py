@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dataset_case import write_dataset
 from row_case import registration_content, tiny_data
 from scipy.stats import wilcoxon
 from tiny_networks import Brightness, install
@@ -156,6 +157,7 @@ def bright_segmenters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("bright_segmenters")
 def test_table_two_runs_every_row_as_its_card_says(tmp_path: Path) -> None:
     data, runs = tiny_data(tmp_path / "data"), tmp_path / "runs"
+    write_dataset(data, "mrus", ("d",), empty_mr=(2,))
     small = {"grid_vox": (32, 32, 32)}
     for name in ("without-rigid", "ours-2"):
         row = find_row(name)
@@ -172,7 +174,8 @@ def test_table_two_runs_every_row_as_its_card_says(tmp_path: Path) -> None:
     assert float(rows["ours-2"]["tre_rms_mm_mean"]) == pytest.approx(0.0, abs=0.5)
     assert float(rows["centroid"]["dsc_mean"]) > 0.95
     assert "Full" in markdown.read_text(encoding="utf-8")
-    assert len(said) == 2 * 4
+    assert len(said) == 2 * 4 + 1
+    assert said[-1] == "Landmark 2 of case d is in TRUS only and is left out."
     assert read_card(tmp_path / "out" / "models" / "without-rigid.json").settings["alignment"] == "initial"
 
 
