@@ -37,6 +37,10 @@ from .trainer import LoopSettings, Task, train
 from .watching import Bar, Clock, Lines, Scalars, Watcher
 
 _RECORD = "run.json"
+_OWN_STATISTICS = (
+    "Batch statistics of the row {row} are those of each process on CPUs: {count} processes do not have the "
+    "gradients of one with {count} times the batch."
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def carry_out(run: Run, *, device: str = "cpu", watchers: Sequence[Watcher] | No
         write_record(run)
     if run.start_from is not None:
         begin_with(run.start_from, task.network)
+    if not distributed.share_batch_statistics(task.network, device) and distributed.is_first():
+        print(_OWN_STATISTICS.format(row=run.row.name, count=distributed.count()), flush=True)
     if watchers is None and distributed.is_first():
         watchers = _watchers(run)
     try:
