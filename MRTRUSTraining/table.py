@@ -47,9 +47,11 @@ def make_table(request: TableRequest, *, command: str, report: Report = print) -
     """Write tableNAME.md and tableNAME.csv, metrics.csv, and the exported models; returns the table's files.
 
     A row that is not trained stands in the table without our figures. `InputError` where none can be
-    compared, or a run folder holds another row's run.
+    compared, where the folder of the runs does not exist, or a run folder holds another row's run.
     """
     rows = rows_of_table(request.table)
+    if not request.runs.is_dir():
+        raise InputError(f"The folder of runs {request.runs} does not exist; give the one that `run` wrote.")
     request.output.mkdir(parents=True, exist_ok=True)
     models = {row.name: _exported(row, request) for row in rows if _is_ready(row, request.runs)}
     if not models and not any(not row.is_trained for row in rows):

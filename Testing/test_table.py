@@ -187,6 +187,27 @@ def test_a_folder_of_another_row_is_refused(tmp_path: Path) -> None:
         make_table(request, command="")
 
 
+def test_a_folder_of_runs_that_is_not_there_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tiny_data(tmp_path / "data")
+    given = ["--data", str(data), "--runs", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]
+    assert run_app(app, ["table", "1", *given]) == 2
+    said = capsys.readouterr()
+    assert "nowhere does not exist" in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_an_empty_folder_of_runs_leaves_rows_untrained(tmp_path: Path) -> None:
+    data, runs = tiny_data(tmp_path / "data"), tmp_path / "runs"
+    runs.mkdir()
+    request = TableRequest("1", runs, find_part(data, "mrus", "val")[:1], tmp_path / "out")
+    markdown, _ = make_table(request, command="")
+    assert "not trained" in markdown.read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_a_row_is_exported_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, runs = tiny_data(tmp_path / "data"), tmp_path / "runs"
