@@ -19,9 +19,12 @@ from .commands import (
     CacheOption,
     DataOption,
     DeviceOption,
+    FreshContrastOption,
     FreshEveryOption,
     FreshOption,
+    FreshPresetOption,
     FreshSeedOption,
+    FreshSpacingOption,
     FreshWorkersOption,
     NoteOption,
     RateOption,
@@ -36,6 +39,7 @@ from .paper_b.command import prepare_paper_b
 from .reader_study.command import made_up_study, reader_form, reader_study
 from .simulation.command import simulate
 from .simulation.evidence import simulation_evidence
+from .simulation.presets import SPACING_MM
 from .simulation.sample_case import write_sample_case
 
 
@@ -80,6 +84,9 @@ def train_segmentation(
     fresh_seed: FreshSeedOption = 100_000,
     fresh_every: FreshEveryOption = 20,
     fresh_workers: FreshWorkersOption = 1,
+    fresh_preset: FreshPresetOption = "clinical",
+    fresh_spacing_mm: FreshSpacingOption = SPACING_MM,
+    fresh_random_contrast: FreshContrastOption = None,
     steps: StepsOption = None,
     learning_rate: RateOption = None,
     start_from: StartFromOption = None,
@@ -92,7 +99,8 @@ def train_segmentation(
     from .sources import Sources
 
     row = commands.changed(find_row(_segmenter(modality)), steps, learning_rate, seed)
-    window = commands.fresh_window(fresh, fresh_seed, fresh_every, fresh_workers, device)
+    drawn = commands.FreshDraws(fresh_preset, fresh_spacing_mm, fresh_random_contrast)
+    window = commands.fresh_window(fresh, fresh_seed, fresh_every, fresh_workers, device, drawn)
     commands.start(row, Sources(data, simulated=simulated, fresh=window), output, cache, start_from, device)
 
 
@@ -112,6 +120,9 @@ def train_registration(
     fresh_seed: FreshSeedOption = 100_000,
     fresh_every: FreshEveryOption = 20,
     fresh_workers: FreshWorkersOption = 1,
+    fresh_preset: FreshPresetOption = "clinical",
+    fresh_spacing_mm: FreshSpacingOption = SPACING_MM,
+    fresh_random_contrast: FreshContrastOption = None,
     steps: StepsOption = None,
     learning_rate: RateOption = None,
     mi: Annotated[float | None, typer.Option(help="Weight of the mutual information (paper: 1).")] = None,
@@ -153,7 +164,8 @@ def train_registration(
     if isinstance(row.method, RegistrationSettings):
         loss = replace(row.method.loss, **given)
         row = replace(row, method=replace(row.method, loss=loss))
-    window = commands.fresh_window(fresh, fresh_seed, fresh_every, fresh_workers, device)
+    drawn = commands.FreshDraws(fresh_preset, fresh_spacing_mm, fresh_random_contrast)
+    window = commands.fresh_window(fresh, fresh_seed, fresh_every, fresh_workers, device, drawn)
     commands.start(row, Sources(data, simulated=simulated, fresh=window), output, cache, start_from, device)
 
 

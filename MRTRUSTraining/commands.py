@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ import typer
 from MRTRUSRegistrationLib.errors import InputError
 
 from .data.case_files import LAYOUTS, Layout
+from .simulation.presets import PRESETS, SPACING_MM
 
 if TYPE_CHECKING:
     from .data.fresh import FreshSettings
@@ -31,6 +32,12 @@ FreshOption = Annotated[
 FreshSeedOption = Annotated[int, typer.Option(help="Seed of the first fresh case.")]
 FreshEveryOption = Annotated[int, typer.Option(help="Steps after which the oldest fresh case is replaced.")]
 FreshWorkersOption = Annotated[int, typer.Option(help="Processes that make fresh cases ahead of need.")]
+FreshPresetOption = Annotated[str, typer.Option(help=f"Preset of fresh cases: {', '.join(PRESETS)}.")]
+FreshSpacingOption = Annotated[float, typer.Option(help="Voxel spacing of fresh cases.")]
+FreshContrastOption = Annotated[
+    float | None,
+    typer.Option(help="Share of fresh images whose contrasts follow no physics; default: the preset's own."),
+]
 RunsOption = Annotated[Path, typer.Option(help="Folder that holds a run's folder for each row, by its name.")]
 RunFolderOption = Annotated[Path, typer.Option(help="Folder of the run; an interrupted one goes on there.")]
 StepsOption = Annotated[int | None, typer.Option(help="How many steps; default: the row's.")]
@@ -71,6 +78,9 @@ def run(
     fresh_seed: FreshSeedOption = 100_000,
     fresh_every: FreshEveryOption = 20,
     fresh_workers: FreshWorkersOption = 1,
+    fresh_preset: FreshPresetOption = "clinical",
+    fresh_spacing_mm: FreshSpacingOption = SPACING_MM,
+    fresh_random_contrast: FreshContrastOption = None,
     steps: StepsOption = None,
     learning_rate: RateOption = None,
     seed: SeedOption = None,
@@ -86,7 +96,8 @@ def run(
     from .distributed import processes
 
     chosen = [changed(each, steps, learning_rate, seed) for each in _chosen_rows(row, table)]
-    window = fresh_window(fresh, fresh_seed, fresh_every, fresh_workers, device)
+    drawn = FreshDraws(fresh_preset, fresh_spacing_mm, fresh_random_contrast)
+    window = fresh_window(fresh, fresh_seed, fresh_every, fresh_workers, device, drawn)
     kept = cache or output / "cache"
     with processes(device):
         for each in chosen:
@@ -152,13 +163,25 @@ def known_layout(name: str) -> Layout:
     return name
 
 
-def fresh_window(cases: int, seed: int, every: int, workers: int, device: str) -> FreshSettings | None:
+@dataclass(frozen=True)
+class FreshDraws:
+    """How fresh cases are drawn, as `sample_case` has it."""
+
+    preset: str
+    spacing_mm: float
+    random_contrast: float | None
+
+
+def fresh_window(
+    cases: int, seed: int, every: int, workers: int, device: str, drawn: FreshDraws
+) -> FreshSettings | None:
     """The fresh cases asked for; a GPU renders them in the training's own process."""
     from .data.fresh import FreshSettings
 
     if cases == 0:
         return None
-    return FreshSettings(cases, seed, every, device=device, workers=0 if device != "cpu" else workers)
+    workers = 0 if device != "cpu" else workers
+    return FreshSettings(cases, seed, every, device=device, workers=workers, **vars(drawn))
 
 
 def resume(

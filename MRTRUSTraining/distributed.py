@@ -87,6 +87,21 @@ def copy_from_first(network: torch.nn.Module) -> None:
             distributed.broadcast(tensor, src=0)
 
 
+def share_batch_statistics(network: torch.nn.Module, device: str) -> bool:
+    """Let batch norms use the samples of all processes; False where they stay with those of each.
+
+    Torch has such a norm for GPUs alone.
+    """
+    # The common base of batch norms of every dimension, which torch does not export.
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    if count() == 1 or not any(isinstance(module, kind) for module in network.modules()):
+        return True
+    if torch.device(device).type != "cuda":
+        return False
+    torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return True
+
+
 def mean(value: torch.Tensor) -> torch.Tensor:
     """Mean of a tensor of one number over the processes; not finite where one of them is not."""
     if count() == 1:

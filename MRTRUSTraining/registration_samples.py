@@ -41,7 +41,7 @@ class RegistrationSample:
     the true map is known, the labels are the gland alone, and two fields (1, 3, K, J, I) in voxels say where
     the fixed voxels lie: `truth_vox` in the unchanged moving volume, `change_vox` where augmentation took the
     moving voxels from. `moving_drawn` and `fixed_drawn` are the glands as segmenters drew them, one channel
-    each.
+    each. `unpaired` has a sentence for each landmark that was left out because one modality lacks it.
     """
 
     name: str
@@ -54,6 +54,7 @@ class RegistrationSample:
     change_vox: torch.Tensor | None = None
     moving_drawn: torch.Tensor | None = None
     fixed_drawn: torch.Tensor | None = None
+    unpaired: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> RegistrationSample:
         """The sample with its tensors on a device."""
@@ -93,6 +94,8 @@ def prepare_sample(
         None if case.truth is None else _true_displacement_vox(case.truth, alignment, grid),
         moving_drawn=None if drawn is None else _tensor([_on_grid(drawn[0], grid, alignment)]),
         fixed_drawn=None if drawn is None else _tensor([_on_grid(drawn[1], grid, None)]),
+        # Where the true map is known, no landmark is used.
+        unpaired=case.unpaired if case.truth is None else (),
     )
 
 
@@ -154,9 +157,10 @@ def _prepared(case: Case, settings: RegistrationSettings, cache: Path | None) ->
     seers = structure_models_named(settings.structures) if settings.structures else {}
     seen = [seeing(each) for each in seers.values()]
     how_seen = (seen, drawing(settings.segmenters), by_drawn, settings.coordinates)
+    kept = tuple(field.name for field in fields(RegistrationSample))
     content = cached(
         cache,
-        ("registration", case.reading, settings.preprocessing, settings.grid_vox, how, how_seen),
+        ("registration", case.reading, settings.preprocessing, settings.grid_vox, how, how_seen, kept),
         case.files,
         lambda: _prepared_anew(case, settings, cache).__dict__,
     )

@@ -20,8 +20,10 @@ from MRTRUSRegistrationLib.outputs import write_text_atomically
 
 from . import distributed
 from .data.fresh import FreshSamples
+from .data.unpaired import unpaired_in_all
 from .export import load_best
 from .networks.eight_bit import weights_in_full
+from .registration_samples import RegistrationSample
 from .registration_samples import prepare_sample as prepare_registration_sample
 from .registration_samples import prepare_samples as prepare_registration
 from .registration_settings import RegistrationSettings
@@ -35,6 +37,10 @@ from .trainer import LoopSettings, Task, train
 from .watching import Bar, Clock, Lines, Scalars, Watcher
 
 _RECORD = "run.json"
+_OWN_STATISTICS = (
+    "Batch statistics of the row {row} are those of each process on CPUs: {count} processes do not have the "
+    "gradients of one with {count} times the batch."
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ def carry_out(run: Run, *, device: str = "cpu", watchers: Sequence[Watcher] | No
         write_record(run)
     if run.start_from is not None:
         begin_with(run.start_from, task.network)
+    if not distributed.share_batch_statistics(task.network, device) and distributed.is_first():
+        print(_OWN_STATISTICS.format(row=run.row.name, count=distributed.count()), flush=True)
     if watchers is None and distributed.is_first():
         watchers = _watchers(run)
     try:
@@ -141,7 +149,14 @@ def _task(run: Run) -> tuple[Task, list[FreshSamples[Any]]]:
     groups = [prepare_registration(part, settings, run.cache) for part in training]
     fresh = _fresh(run.sources, partial(prepare_registration_sample, settings=settings))
     pairs = prepare_registration(validation, settings, run.cache)
+    _say_unpaired([*groups, pairs])
     return RegistrationTask(settings, [*groups, *fresh], pairs), fresh
+
+
+def _say_unpaired(groups: Sequence[Sequence[RegistrationSample]]) -> None:
+    left_out = unpaired_in_all({sample.name: sample.unpaired for group in groups for sample in group})
+    if left_out and distributed.is_first():
+        print(left_out, flush=True)
 
 
 def _fresh(sources: Sources, prepare: Any) -> list[FreshSamples[Any]]:

@@ -105,9 +105,12 @@ def _described(data: Path, layout: Layout, cases: list[Case]) -> dict[str, Any]:
 
 
 def _described_fresh(fresh: FreshSettings, steps: int) -> dict[str, Any]:
+    drawn = f"preset {fresh.preset}, {fresh.spacing_mm:g} mm"
+    if fresh.random_contrast is not None:
+        drawn += f", random contrast {fresh.random_contrast:g}"
     last = fresh.first_seed + (steps - 1) // fresh.steps_a_case + fresh.cases - 1
     return {
-        "name": f"mrtrus-train simulate, preset {fresh.preset}, made while training",
+        "name": f"mrtrus-train simulate, {drawn}, made while training",
         "pairs": last - fresh.first_seed + 1,
         "seeds": f"{fresh.first_seed} to {last}",
         "licence": "Apache-2.0",

@@ -15,7 +15,8 @@ from MRTRUSRegistrationLib.pipeline import Settings
 from MRTRUSRegistrationLib.segmentation import segment_gland
 
 from .data.cases import Case, LoadedCase, load_case
-from .evaluation.evaluate import MetricsRow, evaluate, metrics_csv
+from .data.unpaired import unpaired_in_all
+from .evaluation.evaluate import MetricsRow, evaluate, metrics_csv, unpaired_by_case
 from .export import export_registration, export_segmentation
 from .paper_b.measures import segmentation_figures
 from .registration_settings import RegistrationSettings
@@ -46,9 +47,11 @@ def make_table(request: TableRequest, *, command: str, report: Report = print) -
     """Write tableNAME.md and tableNAME.csv, metrics.csv, and the exported models; returns the table's files.
 
     A row that is not trained stands in the table without our figures. `InputError` where none can be
-    compared, or a run folder holds another row's run.
+    compared, where the folder of the runs does not exist, or a run folder holds another row's run.
     """
     rows = rows_of_table(request.table)
+    if not request.runs.is_dir():
+        raise InputError(f"The folder of runs {request.runs} does not exist; give the one that `run` wrote.")
     request.output.mkdir(parents=True, exist_ok=True)
     models = {row.name: _exported(row, request) for row in rows if _is_ready(row, request.runs)}
     if not models and not any(not row.is_trained for row in rows):
@@ -116,6 +119,9 @@ def _registration_figures(
 
     found = evaluate(request.cases, methods, masks="predicted", settings=settings, on_row=show)
     write_text_atomically(metrics_csv(found), request.output / "metrics.csv")
+    left_out = unpaired_in_all(unpaired_by_case(found))
+    if left_out:
+        report(left_out)
     return {method: _by_figure([row for row in found if row.method == method]) for method in methods}
 
 

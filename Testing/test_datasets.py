@@ -19,6 +19,7 @@ from MRTRUSRegistrationLib.geometry import (
 )
 from MRTRUSRegistrationLib.rigid import gland_initial
 from MRTRUSTraining.data.cases import centred_initial, find_cases, load_case, read_case_names
+from MRTRUSTraining.data.unpaired import unpaired_in_all, unpaired_sentence
 from MRTRUSTraining.evaluation.rigid_choice import landmark_rms_mm
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mrus"
@@ -156,6 +157,29 @@ def test_an_empty_landmark_leaves_its_pair_out(tmp_path: Path) -> None:
     case = load_case(find_cases(tmp_path, "mrus")[0])
     assert case.label_names == ("gland", "landmark 2")
     assert len(case.mr_labels) == len(case.trus_labels) == 2
+    assert case.unpaired == ("Landmark 1 of case a is in TRUS only and is left out.",)
+
+
+def test_a_landmark_that_both_sides_lack_is_none(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "mrus", ("a",), empty_mr=(1,))
+    path = tmp_path / "fixed_labels" / "a.nii.gz"
+    labels = sitk.ReadImage(str(path))
+    channels = array(labels)
+    channels[1] = 0
+    emptied = sitk.GetImageFromArray(channels, isVector=False)
+    emptied.CopyInformation(labels)
+    sitk.WriteImage(emptied, str(path))
+    assert load_case(find_cases(tmp_path, "mrus")[0]).unpaired == ()
+
+
+def test_landmarks_left_out_of_a_data_set_are_said_in_one_sentence() -> None:
+    said = [unpaired_sentence("a", channel, in_mr=True) for channel in (1, 2)]
+    assert unpaired_in_all({"a": (), "b": ()}) is None
+    assert unpaired_in_all({"a": said[:1], "b": ()}) == "Landmark 1 of case a is in MR only and is left out."
+    several = unpaired_in_all({"a": said, "b": (), "c": said[:1]})
+    assert several is not None
+    assert several.startswith("3 landmarks of 2 cases are in one modality only")
+    assert "2 landmarks of 1 case are" in (unpaired_in_all({"a": said}) or "")
 
 
 def test_a_three_dimensional_label_is_the_gland_alone(tmp_path: Path) -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import distributed_case
 import pytest
 import torch
+from row_case import registration_content, tiny_data, write_row
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from MRTRUSTraining import distributed
+from MRTRUSTraining.networks.named import build_registration_network
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "localnet": {"width": 4, "depth": 2},
+    "voxelmorph": {"integration_steps": 2},
+}
 
 
 def torchrun(folder: Path, *, batch: int, steps: int, die_at: int = -1) -> None:
@@ -71,12 +80,58 @@ def test_two_killed_processes_go_on_to_the_bit(together: Path, tmp_path: Path) -
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
+def said_by_two(folder: Path, network: str) -> str:
+    """What two processes print while they train a tiny row with this network."""
+    content = registration_content(network=network, options=OPTIONS[network], inputs="images")
+    path = write_row(folder / "tiny.yaml", content)
+    data = tiny_data(folder / "data")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    program = ["-m", "MRTRUSTraining.cli", "run", str(path), "--data", str(data), "--steps", "1"]
+    given = [*command, *program, "--output", str(folder / "runs")]
+    return subprocess.run(given, check=True, timeout=500, capture_output=True, text=True).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "times"), [("localnet", 1), ("voxelmorph", 0)])
+def test_rows_with_batch_norm_say_that_processes_differ_on_cpus(
+    tmp_path: Path, network: str, times: int
+) -> None:
+    said = said_by_two(tmp_path, network)
+    assert "best.pt" in said
+    sentence = "Batch statistics of the row tiny are those of each process on CPUs: 2 processes"
+    assert said.count(sentence) == said.count("Batch statistics") == times
+
+
+@pytest.fixture
+def one_of_two() -> Iterator[None]:
+    """As if another process were there, which is never waited for."""
+    torch.distributed.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_of_two")
+def test_batch_norms_are_shared_on_gpus_alone() -> None:
+    network = build_registration_network("localnet", **OPTIONS["localnet"])
+    names = list(network.state_dict())
+    norms = [name for name, each in network.named_modules() if isinstance(each, torch.nn.BatchNorm3d)]
+    assert norms
+    assert not distributed.share_batch_statistics(network, "cpu")
+    assert isinstance(network.get_submodule(norms[0]), torch.nn.BatchNorm3d)
+    assert distributed.share_batch_statistics(network, "cuda:0")
+    assert all(isinstance(network.get_submodule(name), torch.nn.SyncBatchNorm) for name in norms)
+    assert list(network.state_dict()) == names
+    without = build_registration_network("voxelmorph", **OPTIONS["voxelmorph"])
+    assert distributed.share_batch_statistics(without, "cpu")
+
+
 def test_one_process_is_all_there_is_without_torchrun() -> None:
     assert (distributed.rank(), distributed.count(), distributed.is_first()) == (0, 1, True)
     with distributed.processes("cpu") as device:
         assert device == "cpu"
     assert distributed.of_first(lambda: 3) == distributed.one_after_another(lambda: 3) == 3
     assert float(distributed.mean(torch.tensor(2.0))) == 2.0
+    assert distributed.share_batch_statistics(torch.nn.BatchNorm3d(1), "cpu")
     network = torch.nn.Linear(1, 1)
     network(torch.ones(1, 1)).sum().backward()
     before = network.weight.grad

@@ -12,6 +12,7 @@ import torch
 from cases import ShiftNetwork, ThresholdNetwork, install
 from dataset_case import TRUS_SHIFT_MM, write_dataset
 
+from MRTRUSRegistrationLib.cli import add_plugins
 from MRTRUSRegistrationLib.deformable import SynSettings
 from MRTRUSRegistrationLib.models import Preprocessing
 from MRTRUSRegistrationLib.pipeline import Settings
@@ -297,6 +298,51 @@ def test_summary_lists_failures_and_survives_a_method_that_always_fails() -> Non
     assert "- a, cmsa: It broke." in text
     assert "| cmsa |" not in text.split("Mean ± standard deviation")[0]
     assert " nan" not in text
+
+
+# --- landmarks that one modality lacks -----------------------------------------------------------------
+
+
+def evaluate_by_command(folder: Path, run_cli) -> tuple[str, list[dict[str, str]], str]:
+    """What `mrtrus evaluate` says, its rows and its summary, for two methods on the cases a and b."""
+    add_plugins()
+    given = ["--data", folder, "--layout", "muregpro", "--masks", "reference", "--output", folder / "out"]
+    code, said, _ = run_cli(["evaluate", *given, "--methods", "initial,centroid"])
+    assert code == 0
+    with (folder / "out" / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return said, rows, (folder / "out" / "summary.md").read_text(encoding="utf-8")
+
+
+def test_a_landmark_in_one_modality_only_is_said_and_marked(tmp_path: Path, run_cli) -> None:
+    write_dataset(tmp_path, "muregpro", ("a", "b"), empty_mr=(1, 2))
+    said, rows, summary = evaluate_by_command(tmp_path, run_cli)
+    for case in "ab":
+        for channel in (1, 2):
+            assert said.count(f"Landmark {channel} of case {case} is in TRUS only and is left out.") == 1
+    assert "4 landmarks of 2 cases are in one modality only" in summary
+    assert ["landmark_unpaired" in row["warnings"].split() for row in rows] == [True] * 4
+    assert [row["landmarks"] for row in rows] == ["0"] * 4
+
+
+def test_simulated_cases_that_lack_a_landmark_are_counted(tmp_path: Path, run_cli) -> None:
+    write_dataset(tmp_path, "muregpro", ("a", "b"), empty_mr=(1,))
+    (tmp_path / "transforms").mkdir()
+    for case in "ab":
+        truth = sitk.TranslationTransform(3, (-2.0, 0.0, 0.0))
+        sitk.WriteTransform(truth, str(tmp_path / "transforms" / f"{case}.h5"))
+    said, rows, summary = evaluate_by_command(tmp_path, run_cli)
+    assert "Landmark 1" not in said
+    assert said.count("2 landmarks of 2 cases are in one modality only") == 1
+    assert "2 landmarks of 2 cases are in one modality only" in summary
+    assert all("landmark_unpaired" in row["warnings"] for row in rows)
+
+
+def test_nothing_is_said_where_every_landmark_has_its_partner(tmp_path: Path, run_cli) -> None:
+    write_dataset(tmp_path, "muregpro", ("a",))
+    said, rows, summary = evaluate_by_command(tmp_path, run_cli)
+    assert "left out" not in said + summary
+    assert not any("landmark_unpaired" in row["warnings"] for row in rows)
 
 
 # --- statistics ----------------------------------------------------------------------------------------

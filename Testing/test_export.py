@@ -339,6 +339,29 @@ def test_cases_that_failed_are_not_counted(
     assert add_figures(tmp_path, tmp_path / "metrics.csv", "no pair") == []
 
 
+def test_what_tells_structures_apart_gets_the_masks_that_it_drew(
+    segmenter: tuple[torch.nn.Module, InstalledModel], tmp_path: Path
+) -> None:
+    card = replace(segmenter[1].card, name="structures-trus", task="structures")
+    (tmp_path / "structures-trus.json").write_text(card.to_json(), encoding="utf-8")
+    rows = ["a,cmsa,predicted,.7,6,,.8,.9,structures-trus", "b,cmsa,predicted,.7,6,,.8,.1,vnet-trus"]
+    assert add_figures(tmp_path, table(tmp_path / "metrics.csv", rows), "two pairs")
+    figure = read_card(tmp_path / "structures-trus.json").figures[-1]
+    assert (figure["dsc"], figure["cases"]) == (0.9, 1)
+    assert "tre_rms_mm" not in figure
+
+
+def test_a_figure_that_some_pairs_lack_has_its_own_number_of_cases(
+    registrator: tuple[torch.nn.Module, InstalledModel], tmp_path: Path
+) -> None:
+    (tmp_path / "cmsa.json").write_text(registrator[1].card.to_json(), encoding="utf-8")
+    rows = [f"{case},cmsa,predicted,.7,{error},,.8,.9," for case, error in (("a", "4"), ("b", ""), ("c", ""))]
+    add_figures(tmp_path, table(tmp_path / "metrics.csv", rows), "three pairs")
+    figure = read_card(tmp_path / "cmsa.json").figures[-1]
+    assert (figure["cases"], figure["tre_rms_mm"], figure["tre_rms_mm_cases"]) == (3, 4.0, 1)
+    assert "dsc_cases" not in figure
+
+
 def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         add_figures(tmp_path, tmp_path / "metrics.csv", "x")

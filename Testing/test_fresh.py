@@ -1,5 +1,6 @@
 """Cases that are simulated while a training runs."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ from loop_case import LineTask
 
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSTraining.data.cases import LoadedCase
-from MRTRUSTraining.data.fresh import FreshSamples, FreshSettings, loaded, samples_at
+from MRTRUSTraining.data.fresh import FreshSamples, FreshSettings, loaded, make_sample, samples_at
 from MRTRUSTraining.segmentation_training import SegmentationSettings, SegmentationTask, prepare_sample
 from MRTRUSTraining.simulation.cases import simulate
 from MRTRUSTraining.simulation.sampling import sample_case
@@ -20,6 +21,10 @@ COARSE = FreshSettings(cases=2, first_seed=5, steps_a_case=3, workers=0, spacing
 
 def name_and_volume(case: LoadedCase) -> tuple[str, int]:
     return case.name, int(sitk.GetArrayFromImage(case.mr_gland).sum())
+
+
+def spacing_and_contrast(case: LoadedCase) -> tuple[float, float]:
+    return case.mr.GetSpacing()[0], float(sitk.GetArrayFromImage(case.mr).mean())
 
 
 def test_the_window_moves_with_the_step_alone() -> None:
@@ -35,6 +40,14 @@ def test_workers_make_the_same_cases() -> None:
         assert with_workers.at(3) == FreshSamples(COARSE, name_and_volume).at(3)
     finally:
         with_workers.close()
+
+
+def test_fresh_cases_are_drawn_as_the_settings_say() -> None:
+    settings = replace(COARSE, preset="shifted", random_contrast=1.0)
+    parameters = make_sample(5, settings, spacing_and_contrast)
+    expected = simulate(sample_case(5, preset="shifted", spacing_mm=4.0, random_contrast=1.0))
+    assert parameters == spacing_and_contrast(loaded(expected))
+    assert parameters != make_sample(5, COARSE, spacing_and_contrast)
 
 
 def test_a_fresh_case_is_that_of_the_command() -> None:
@@ -73,3 +86,16 @@ def test_the_loop_tells_the_task_its_step(tmp_path) -> None:
 def test_impossible_windows_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match="Fresh cases"):
         FreshSettings(**{"cases": 2, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"preset": "clinicl"}, "no simulation preset 'clinicl'"),
+        ({"spacing_mm": 9.0}, "voxel spacing of 0.2 to 4 mm"),
+        ({"random_contrast": 1.5}, "outside 0 to 1"),
+    ],
+)
+def test_what_the_simulator_has_not_is_refused_before_the_training(wrong: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FreshSettings(2, **wrong)

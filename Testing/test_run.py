@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from row_case import registration_content, segmentation_content, tiny_data, write_row
+from dataset_case import write_dataset
+from row_case import NAMES, registration_content, segmentation_content, tiny_data, write_row
 
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
@@ -251,6 +252,34 @@ def test_run_and_resume_by_command(
     assert (read_seconds(tmp_path / "tiny" / "time.json") or 0) > 0
 
 
+def test_landmarks_that_are_left_out_are_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the pairs come from the cache."""
+    data = tiny_data(tmp_path / "data")
+    write_dataset(data, "mrus", NAMES, empty_mr=(1,))
+    path = write_row(tmp_path / "tiny.yaml", registration_content())
+    given = ["--data", str(data), "--cache", str(tmp_path / "cache"), "--steps", "2"]
+    for folder in ("first", "second"):
+        assert run_app(app, ["run", str(path), *given, "--output", str(tmp_path / folder)]) == 0
+        said = capsys.readouterr().out
+        assert said.count("left out") == said.count("4 landmarks of 4 cases are in one modality only") == 1
+
+
+def test_how_fresh_cases_are_drawn_is_kept(data: Path, cache: Path, tmp_path: Path) -> None:
+    content = registration_content(first_share=1.0)
+    path = write_row(tmp_path / "tiny.yaml", content)
+    given = ["--data", str(data), "--output", str(tmp_path), "--cache", str(cache), "--steps", "1"]
+    fresh = ["--fresh", "1", "--fresh-workers", "0", "--fresh-preset", "shifted", "--fresh-spacing-mm", "4"]
+    drawn = [*fresh, "--fresh-random-contrast", "0.5"]
+    assert run_app(app, ["run", str(path), *given, *drawn]) == 0
+    kept = reopen(tmp_path / "tiny").sources.fresh
+    assert kept is not None
+    assert (kept.preset, kept.spacing_mm, kept.random_contrast) == ("shifted", 4.0, 0.5)
+    described = json.loads((tmp_path / "tiny" / "run.json").read_text(encoding="utf-8"))["training_data"][-1]
+    assert "preset shifted, 4 mm, random contrast 0.5" in described["name"]
+
+
 BAD: list[tuple[list[str], str]] = [
     (["run"], "Name either one row or a table"),
     (["run", "ours-2", "--table", "1"], "Name either one row or a table"),
@@ -258,6 +287,7 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "--table", "7"], "no table '7'"),
     (["run", "ours-2"], "Give --data, --simulated or --fresh"),
     (["run", "ours-2", "--fresh", "2"], "fresh cases alone have no validation part"),
+    (["run", "ours-2", "--fresh", "2", "--fresh-preset", "clinicl"], "no simulation preset 'clinicl'"),
     (["run", "ours-2", "--steps", "0"], "must be positive"),
     (["run", "ours-2", "--layout", "dicom"], "layout 'dicom' is not known"),
     (["run", "rigid"], "rigid is not trained"),

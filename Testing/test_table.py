@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dataset_case import write_dataset
 from row_case import registration_content, tiny_data
 from scipy.stats import wilcoxon
 from tiny_networks import Brightness, install
@@ -156,6 +157,7 @@ def bright_segmenters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("bright_segmenters")
 def test_table_two_runs_every_row_as_its_card_says(tmp_path: Path) -> None:
     data, runs = tiny_data(tmp_path / "data"), tmp_path / "runs"
+    write_dataset(data, "mrus", ("d",), empty_mr=(2,))
     small = {"grid_vox": (32, 32, 32)}
     for name in ("without-rigid", "ours-2"):
         row = find_row(name)
@@ -172,7 +174,8 @@ def test_table_two_runs_every_row_as_its_card_says(tmp_path: Path) -> None:
     assert float(rows["ours-2"]["tre_rms_mm_mean"]) == pytest.approx(0.0, abs=0.5)
     assert float(rows["centroid"]["dsc_mean"]) > 0.95
     assert "Full" in markdown.read_text(encoding="utf-8")
-    assert len(said) == 2 * 4
+    assert len(said) == 2 * 4 + 1
+    assert said[-1] == "Landmark 2 of case d is in TRUS only and is left out."
     assert read_card(tmp_path / "out" / "models" / "without-rigid.json").settings["alignment"] == "initial"
 
 
@@ -182,6 +185,27 @@ def test_a_folder_of_another_row_is_refused(tmp_path: Path) -> None:
     request = TableRequest("2", runs, find_part(data, "mrus", "val"), tmp_path / "out")
     with pytest.raises(InputError, match="a run of the row tiny"):
         make_table(request, command="")
+
+
+def test_a_folder_of_runs_that_is_not_there_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tiny_data(tmp_path / "data")
+    given = ["--data", str(data), "--runs", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]
+    assert run_app(app, ["table", "1", *given]) == 2
+    said = capsys.readouterr()
+    assert "nowhere does not exist" in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_an_empty_folder_of_runs_leaves_rows_untrained(tmp_path: Path) -> None:
+    data, runs = tiny_data(tmp_path / "data"), tmp_path / "runs"
+    runs.mkdir()
+    request = TableRequest("1", runs, find_part(data, "mrus", "val")[:1], tmp_path / "out")
+    markdown, _ = make_table(request, command="")
+    assert "not trained" in markdown.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from MRTRUSRegistrationLib.errors import InputError
 def cached(
     folder: Path, settings: object, files: Sequence[Path], make: Callable[[], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What `make` gives for these settings and files: tensors, numbers and strings by name.
+    """What `make` gives for these settings and files: tensors, numbers, strings and tuples, by name.
 
     An entry is named by the settings and by the size and time of each file, so a changed file or setting is
     prepared anew. `InputError` when the folder cannot be written.

@@ -17,6 +17,7 @@ from MRTRUSRegistrationLib.volume_files import readable
 
 from .case_files import Case
 from .cases import load_case
+from .unpaired import UNPAIRED, unpaired_sentence
 
 Severity = Literal["error", "warning"]
 
@@ -126,10 +127,10 @@ def _channel_findings(case: Case, mr: np.ndarray, trus: np.ndarray) -> list[Find
             message = f"Case {case.name} has an empty gland label (channel 0) in {side}."
             findings.append(Finding("error", "empty_gland", (case.name,), message))
     for channel in range(1, len(mr)):
-        if bool(mr[channel].any()) != bool(trus[channel].any()):
-            side = "MR" if mr[channel].any() else "TRUS"
-            message = f"Landmark {channel} of case {case.name} is in {side} only and is left out."
-            findings.append(Finding("warning", "landmark_unpaired", (case.name,), message))
+        in_mr, in_trus = bool(mr[channel].any()), bool(trus[channel].any())
+        if in_mr != in_trus:
+            message = unpaired_sentence(case.name, channel, in_mr=in_mr)
+            findings.append(Finding("warning", UNPAIRED, (case.name,), message))
     return findings
 
 

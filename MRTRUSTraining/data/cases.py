@@ -28,6 +28,7 @@ from .folders import SIDES, absent_case, folder_cases
 from .manifest import MANIFEST_NAME, manifest_cases
 from .splits import SPLIT_NAME, Parts, check_leaks, own_parts, read_parts, read_patients
 from .splits import read_case_names as read_case_names
+from .unpaired import unpaired_sentence
 
 # A landmark given as a point becomes a ball of the size of a usual landmark label.
 _POINT_RADIUS_MM = 3.0
@@ -40,7 +41,8 @@ class LoadedCase:
     `mr_labels` and `trus_labels` correspond index by index; index 0 is the gland. `initial` maps TRUS points
     to MR points so that the middles of both volumes coincide, for their headers share the patient's axes and
     nothing else. `truth`, which simulated cases have, maps TRUS points to MR points exactly. `points` holds
-    landmarks that were given as points; their labels are then balls of 3 mm radius about them.
+    landmarks that were given as points; their labels are then balls of 3 mm radius about them. `unpaired`
+    has a sentence for each landmark that was left out because one modality lacks it.
     """
 
     name: str
@@ -53,6 +55,7 @@ class LoadedCase:
     initial: sitk.Transform
     truth: sitk.Transform | None = None
     points: LandmarkPairs | None = None
+    unpaired: tuple[str, ...] = ()
 
     @property
     def mr_gland(self) -> sitk.Image:
@@ -172,6 +175,7 @@ def load_case(case: Case) -> LoadedCase:
     if not (_has_voxels(mr_labels[0]) and _has_voxels(trus_labels[0])):
         raise InputError(f"Case {case.name} has an empty gland label.")
     points = _read_points(case, mr, trus, channels=len(mr_labels))
+    unpaired = _unpaired(case, mr_labels, trus_labels)
     if points is None:
         names, mr_labels, trus_labels = _paired(mr_labels, trus_labels)
     else:
@@ -189,6 +193,7 @@ def load_case(case: Case) -> LoadedCase:
         centred_initial(mr.grid, trus.grid),
         _read_truth(case.truth_path),
         points,
+        unpaired,
     )
 
 
@@ -203,6 +208,16 @@ def _paired(
     ]
     names = tuple("gland" if k == 0 else f"landmark {k}" for k in kept)
     return names, [mr_labels[k] for k in kept], [trus_labels[k] for k in kept]
+
+
+def _unpaired(case: Case, mr_labels: list[sitk.Image], trus_labels: list[sitk.Image]) -> tuple[str, ...]:
+    """A sentence for each landmark that one side lacks; a channel that is empty on both is none."""
+    sides = [(_has_voxels(mr), _has_voxels(trus)) for mr, trus in zip(mr_labels, trus_labels, strict=True)]
+    return tuple(
+        unpaired_sentence(case.name, channel, in_mr=in_mr)
+        for channel, (in_mr, in_trus) in enumerate(sides)
+        if in_mr != in_trus
+    )
 
 
 def _read_points(case: Case, mr: LoadedImage, trus: LoadedImage, *, channels: int) -> LandmarkPairs | None:

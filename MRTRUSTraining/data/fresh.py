@@ -16,6 +16,7 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid
 
 from ..simulation.cases import SimulatedCase, simulate
+from ..simulation.parameters import CaseParameters
 from ..simulation.presets import SPACING_MM
 from ..simulation.sampling import sample_case
 from .cases import LoadedCase, centred_initial
@@ -30,7 +31,8 @@ class FreshSettings:
     """`cases` at a time; the oldest is replaced after every `steps_a_case` steps by the next seed's.
 
     `device` is where cases are rendered; `workers` processes do it ahead of need on the CPU (0: in this one,
-    which a GPU wants).
+    which a GPU wants). `preset`, `spacing_mm` and `random_contrast` are those of `sample_case`, which refuses
+    impossible ones.
     """
 
     cases: int
@@ -40,10 +42,22 @@ class FreshSettings:
     device: str = "cpu"
     workers: int = 1
     spacing_mm: float = SPACING_MM
+    random_contrast: float | None = None
 
     def __post_init__(self) -> None:
         if self.cases < 1 or self.steps_a_case < 1 or self.workers < 0 or self.first_seed < 0:
             raise InputError("Fresh cases need at least one case at a time and one step a case.")
+        draw_parameters(self, self.first_seed)
+
+
+def draw_parameters(settings: FreshSettings, seed: int) -> CaseParameters:
+    """What is drawn for the case of one seed; `InputError` for settings that the simulator has not."""
+    return sample_case(
+        seed,
+        preset=settings.preset,
+        spacing_mm=settings.spacing_mm,
+        random_contrast=settings.random_contrast,
+    )
 
 
 def loaded(case: SimulatedCase) -> LoadedCase:
@@ -129,5 +143,4 @@ def make_sample(
         import torch
 
         torch.set_num_threads(threads)
-    parameters = sample_case(seed, preset=settings.preset, spacing_mm=settings.spacing_mm)
-    return prepare(loaded(simulate(parameters, device=settings.device)))
+    return prepare(loaded(simulate(draw_parameters(settings, seed), device=settings.device)))

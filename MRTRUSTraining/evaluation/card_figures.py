@@ -17,15 +17,18 @@ from MRTRUSRegistrationLib.outputs import write_text_atomically
 from .evaluate import ZEROED
 
 _REGISTRATION_COLUMNS = ("dsc", "hd95_mm", "tre_rms_mm", "dense_tre_mean_mm", "folds_percent")
+# In sharp images what tells structures apart draws the gland too.
+_DRAWING_TASKS = ("segmentation", "structures")
 _DEFINITION = "mean over cases of the column of metrics.csv, mrtrus evaluate --masks {masks}"
 
 
 def add_figures(models: Path, metrics: Path, split: str) -> list[Path]:
     """Add the means of metrics.csv to every card in `models`; figures of the same split are replaced.
 
-    A segmenter gets the DSC of the masks that it drew, a registration network the rows that it computed,
-    controls with zeroed images and cases that failed apart. Returns the cards that changed; `InputError` for
-    a file that is not a table of `mrtrus evaluate`.
+    A model that drew masks, be it to segment the gland or to tell its structures apart, gets their DSC, a
+    registration network the rows that it computed, controls with zeroed images and cases that failed apart.
+    A figure that some of the `cases` lack has its own number of cases beside it. Returns the cards that
+    changed; `InputError` for a file that is not a table of `mrtrus evaluate`.
     """
     rows = _rows(metrics)
     changed = []
@@ -56,20 +59,23 @@ def _rows(metrics: Path) -> list[dict[str, str]]:
 
 def _figure(card: ModelCard, rows: Sequence[Mapping[str, str]], split: str) -> dict[str, Any] | None:
     """The card's own columns, or None where the table says nothing of this model."""
-    if card.task == "segmentation":
+    if card.task in _DRAWING_TASKS:
         modality = card.modality.lower()
         drawn = [row for row in rows if row.get(f"segmenter_{modality}") == card.name]
         # Masks are the same for every method of a case.
         used = list({row["case"]: row for row in drawn}.values())
-        means = {"dsc": _mean(used, f"segmentation_dsc_{modality}")}
+        columns = {"dsc": f"segmentation_dsc_{modality}"}
     else:
         used = [row for row in rows if _network(row) == card.name]
-        means = {column: _mean(used, column) for column in _REGISTRATION_COLUMNS}
-    values = {name: round(value, 4) for name, value in means.items() if np.isfinite(value)}
-    if not values:
+        columns = {column: column for column in _REGISTRATION_COLUMNS}
+    found = {name: _values(used, column) for name, column in columns.items()}
+    cases = max(map(len, found.values()))
+    if not cases:
         return None
     definition = _DEFINITION.format(masks=used[0]["masks"])
-    return {"split": split, "definition": definition, "cases": len(used), **values}
+    means = {name: round(float(np.mean(values)), 4) for name, values in found.items() if values}
+    fewer = {f"{name}_cases": len(found[name]) for name in means if len(found[name]) < cases}
+    return {"split": split, "definition": definition, "cases": cases, **means, **fewer}
 
 
 def _network(row: Mapping[str, str]) -> str | None:
@@ -77,6 +83,5 @@ def _network(row: Mapping[str, str]) -> str | None:
     return None if row["method"].endswith(ZEROED) else row.get("model") or row["method"]
 
 
-def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float:
-    values = [float(row[column]) for row in rows if row.get(column)]
-    return float(np.mean(values)) if values else float("nan")
+def _values(rows: Sequence[Mapping[str, str]], column: str) -> list[float]:
+    return [float(row[column]) for row in rows if row.get(column)]

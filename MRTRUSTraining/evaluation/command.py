@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -56,7 +56,10 @@ def evaluate(
     _make_folder(output)
     settings = Settings(models=models, device=device, seed=seed)
     known = cast(Literal["reference", "predicted"], masks)
-    rows = run(found, wanted, masks=known, settings=settings, on_row=_keeping(output), measures=sets)
+    simulated = {case.name for case in found if case.truth_path is not None}
+    rows = run(
+        found, wanted, masks=known, settings=settings, on_row=_keeping(output, simulated), measures=sets
+    )
     # First, so that nothing that fails in the summary loses the figures.
     metrics = write_tables(rows, output)
     text = summary_markdown(
@@ -72,8 +75,11 @@ def evaluate(
         raise RegistrationError(f"{len(failed)} case(s) failed: {', '.join(failed)}; see summary.md.")
 
 
-def _keeping(folder: Path) -> Callable[[MetricsRow], None]:
-    """What shows each row and keeps those so far, for an evaluation that does not come to its end."""
+def _keeping(folder: Path, simulated: Collection[str]) -> Callable[[MetricsRow], None]:
+    """What shows each row and keeps those so far, for an evaluation that does not come to its end.
+
+    Landmarks of simulated cases often lie beyond one of the images; the summary counts them.
+    """
     from MRTRUSRegistrationLib.outputs import write_text_atomically
 
     from .evaluate import metrics_csv
@@ -81,6 +87,8 @@ def _keeping(folder: Path) -> Callable[[MetricsRow], None]:
     rows: list[MetricsRow] = []
 
     def keep(row: MetricsRow) -> None:
+        if row.case not in simulated and row.case not in {each.case for each in rows}:
+            _show_unpaired(row)
         _show(row)
         rows.append(row)
         write_text_atomically(metrics_csv(rows), folder / _SO_FAR)
@@ -91,6 +99,11 @@ def _keeping(folder: Path) -> Callable[[MetricsRow], None]:
 def _show(row: MetricsRow) -> None:
     figures = row.error or f"DSC {row.dsc:.3f}, TRE {row.tre_rms_mm:.2f} mm, {row.seconds:.1f} s"
     print(f"{row.case} {row.method}: {figures}", flush=True)
+
+
+def _show_unpaired(row: MetricsRow) -> None:
+    for sentence in row.unpaired:
+        print(sentence, flush=True)
 
 
 def _methods(text: str) -> list[str]:

@@ -23,6 +23,7 @@ from MRTRUSRegistrationLib.results import GlandSegmentation, Landmarks, Registra
 from MRTRUSRegistrationLib.transforms import transform_points_mm
 
 from ..data.cases import Case, LoadedCase, load_case
+from ..data.unpaired import UNPAIRED
 from .extras import Extras, MeasureSet
 from .labels import LabelRow, label_rows, labels_csv
 from .mureg import ChallengeFigures
@@ -40,7 +41,8 @@ class MetricsRow:
     `model` is the registration network that ran, which for a sharp TRUS may be another than the method's;
     `segmenter_mr` and `segmenter_trus` are the models that drew the masks, empty for reference ones.
 
-    `extras` holds the measures taken on request, whose names are columns too; `labels` has a row a label.
+    `extras` holds the measures taken on request, whose names are columns too; `labels` has a row a label, and
+    `unpaired` a sentence for each landmark of the case that one modality lacks.
     """
 
     case: str
@@ -73,6 +75,7 @@ class MetricsRow:
     extras: Mapping[str, float] = field(default_factory=dict, metadata=_NO_COLUMN)
     labels: tuple[LabelRow, ...] = field(default=(), metadata=_NO_COLUMN)
     challenge: ChallengeFigures | None = field(default=None, metadata=_NO_COLUMN)
+    unpaired: tuple[str, ...] = field(default=(), metadata=_NO_COLUMN)
 
 
 def landmarks_of(labels: Sequence[sitk.Image], names: Sequence[str]) -> Landmarks:
@@ -95,7 +98,14 @@ def evaluate_case(
     glands = _reference_glands(case) if masks == "reference" else None
     shared_s = 0.0
     for method in methods:
-        row = MetricsRow(case.name, method, masks, patient=case.patient)
+        row = MetricsRow(
+            case.name,
+            method,
+            masks,
+            patient=case.patient,
+            warnings=UNPAIRED if case.unpaired else "",
+            unpaired=case.unpaired,
+        )
         try:
             shares = _shares_alignment(case, method, settings)
             alignment = done.rigid if done is not None and shares else None
@@ -204,7 +214,7 @@ def _scored(
         segmenter_mr=result.mr_gland.model or "",
         segmenter_trus=result.trus_gland.model or "",
         model=(result.deformation.model or "") if result.deformation else "",
-        warnings=" ".join(dict.fromkeys(warning.code for warning in result.warnings)),
+        warnings=" ".join(dict.fromkeys([*row.warnings.split(), *(each.code for each in result.warnings)])),
         extras=extras.columns(result, rows, challenge),
         labels=label_rows(case, result, rows),
         challenge=challenge,
@@ -265,6 +275,11 @@ def _case_rows(
             yield MetricsRow(case.name, method, masks, patient=case.patient, error=str(error))
         return
     yield from evaluate_case(loaded, methods, masks=masks, settings=settings, measures=measures)
+
+
+def unpaired_by_case(rows: Sequence[MetricsRow]) -> dict[str, tuple[str, ...]]:
+    """The sentences about landmarks that one modality lacks, of each case."""
+    return {row.case: row.unpaired for row in rows}
 
 
 def metrics_csv(rows: Sequence[MetricsRow]) -> str:
