@@ -226,6 +226,16 @@ def test_settings_with_which_no_case_could_run_are_refused(options: list[str], n
     assert not (tmp_path / "out").exists()
 
 
+def test_a_broken_card_is_refused_before_the_first_case(tmp_path: Path, run_cli):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "cmsa.json").write_text("{", encoding="utf-8")
+    path = _text_table(tmp_path / "cases.csv", _GOOD)
+    code, _, error = run_cli(["batch", path, "--output", tmp_path / "out", "--models", tmp_path / "models"])
+    assert (code, error.count("\n")) == (2, 1)
+    assert "cmsa.json" in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_cases_and_empty_folders_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="none does not exist"):
         read_cases(tmp_path / "none", tmp_path, _COMMON)

@@ -276,6 +276,8 @@ def test_register_carries_targets_and_judges(tmp_path: Path, case_files: CaseFil
     written = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     assert written["confidence"]["perturbations"] == 2
     assert written["indicator"]["headline"] in printed
+    for finding in written["indicator"]["findings"]:
+        assert (f"- {finding['text']}" in printed) == (finding["level"] != "good")
     assert [target["name"] for target in written["targets"]] == list(mr_landmarks().names)
     for target in written["targets"]:
         assert target["capsule_distance_mm"] > 0
@@ -355,6 +357,13 @@ EVALUATE: dict[str, tuple[Callable[[Path], dict[str, object]], tuple[str, ...]]]
     "cases no JSON": (lambda d: {"cases": _text(d / "c.json", "case1")}, ("c.json",)),
     "case of no files": (lambda d: {"cases": _text(d / "c.json", '["case1"]')}, ("case1",)),
     "cases a folder": (lambda d: {"cases": d}, (".",)),
+    "a case twice": (lambda d: {"cases": _text(d / "c.json", '["a", "b", "a"]')}, ("c.json", "case a twice")),
+    "unknown method": (lambda d: {"methods": "centroid,centriod"}, ("centriod",)),
+    "unknown control": (lambda d: {"methods": "cmsa+foo"}, ("cmsa+foo",)),
+    "control of no network": (lambda d: {"methods": "rigid,centroid+zeroed"}, ("centroid+zeroed",)),
+    "unknown device": (lambda d: {"device": "gpu"}, ("gpu",)),
+    "negative seed": (lambda d: {"seed": -4}, ("-4",)),
+    "missing models": (lambda d: {"models": d / "none"}, ("none",)),
     "empty data": (lambda d: {}, ("No cases",)),
     "output a file": (
         lambda d: {"output": _text(d / "f", "x"), "cases": _text(d / "c.json", '["case1"]')},

@@ -60,6 +60,11 @@ def test_a_card_survives_writing_and_reading(tmp_path: Path):
         ({"preprocessing": {"orientation": "LPS"}}, "spacing_mm"),
         ({"preprocessing": None}, "not a readable model card"),
         ({"colour": "red"}, "colour"),
+        ({"settings": "hello"}, "settings"),
+        ({"grid_vox": ["a", 1, 2]}, "grid_vox"),
+        ({"grid_vox": [64, 48]}, "grid_vox"),
+        ({"grid_vox": [64, 48, -8]}, "grid_vox"),
+        ({"preprocessing": {"orientation": "LPS", "spacing_mm": [1.5, 0, 1.5]}}, "spacing_mm"),
     ],
 )
 def test_an_unusable_card_is_refused_by_name(changed: dict, named: str, tmp_path: Path):
@@ -90,6 +95,13 @@ def test_folders_are_searched_in_their_order(tmp_path: Path, monkeypatch: pytest
     shared = next(model for model in list_models(folders[0]) if model.card.name == "shared")
     assert shared.card.modality == "M0"
     assert list_models()[1].card.modality == "M1"
+
+
+def test_a_folder_of_the_variable_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Else a slip of the pen would take the bundled models."""
+    monkeypatch.setenv("MRTRUS_MODELS", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="none of MRTRUS_MODELS does not exist"):
+        list_models()
 
 
 def test_a_user_without_a_home_still_has_the_bundled_models(monkeypatch: pytest.MonkeyPatch):

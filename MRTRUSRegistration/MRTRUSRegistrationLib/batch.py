@@ -26,9 +26,9 @@ from .errors import InputError, RegistrationError
 from .job import Job
 from .job_process import JobServer
 from .job_run import settings_of
-from .models import models_folders
+from .models import list_models, models_folders
 from .outputs import SYSTEM_FILES
-from .pipeline import check_method
+from .pipeline import method_named
 
 _LOCK = ".batch.lock"
 _STEP_S = 0.05
@@ -65,7 +65,9 @@ class BatchSettings:
             overwrite=True,
         )
         settings_of(job)
-        check_method(self.method, models)
+        # Every card is read, and the file of a network compared with its own.
+        list_models(models)
+        method_named(self.method, models)
         return job
 
 

@@ -193,12 +193,15 @@ def _print_result(result: Registration, output: Path) -> None:
 
 
 def _print_judgement(output: Path) -> None:
-    """The indicator and the targets as they stand in the result, the confidence map included."""
+    """The indicator with what is to be checked, and the targets, as the result has them."""
     written = json.loads((output / "result.json").read_text(encoding="utf-8"))
     level = written["indicator"]["level"]
     _print_line(
         written["indicator"]["headline"], style={"good": "green", "check": "yellow"}.get(level, "red")
     )
+    for finding in written["indicator"]["findings"]:
+        if finding["level"] != "good":
+            _print_line(f"- {finding['text']}")
     for target in written["targets"]:
         depth_mm = target["capsule_distance_mm"]
         where = f"{abs(depth_mm):.1f} mm {'inside' if depth_mm >= 0 else 'outside'} the capsule"

@@ -103,8 +103,12 @@ def models_folders(extra: Path | None = None) -> list[Path]:
     folders = [resources_folder() / "Models"]
     # Unlike Path.home() this does not fail for a user without a home, as containers have them.
     folders.insert(0, Path(os.path.expanduser("~/.local/share/mrtrus/models")))
-    if os.environ.get("MRTRUS_MODELS"):
-        folders.insert(0, Path(os.environ["MRTRUS_MODELS"]))
+    if named := os.environ.get("MRTRUS_MODELS"):
+        if not Path(named).is_dir():
+            raise InputError(
+                f"The models folder {named} of MRTRUS_MODELS does not exist; correct or unset it."
+            )
+        folders.insert(0, Path(named))
     if extra is not None:
         if not extra.is_dir():
             raise InputError(f"The models folder {extra} does not exist; give a folder with model cards.")
@@ -123,9 +127,36 @@ def read_card(path: Path) -> ModelCard:
             )
         preprocessing = raw.pop("preprocessing")
         raw["preprocessing"] = Preprocessing(**{key: _tupled(value) for key, value in preprocessing.items()})
-        return ModelCard(**{key: _tupled(value) for key, value in raw.items()})
+        card = ModelCard(**{key: _tupled(value) for key, value in raw.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a readable model card ({error}); export the model again.") from error
+    if wrong := _wrong_in(card):
+        raise InputError(f"The model card {path} has no usable {wrong}; export the model again.")
+    return card
+
+
+def _wrong_in(card: ModelCard) -> str | None:
+    """The first key of a card whose value is of another kind than it must be."""
+    told = card.preprocessing
+    right = {
+        "name": isinstance(card.name, str),
+        "modality": isinstance(card.modality, str),
+        "file": isinstance(card.file, str),
+        "settings": isinstance(card.settings, dict),
+        "architecture": isinstance(card.architecture, dict),
+        "grid_vox": _three(card.grid_vox, whole=True),
+        "preprocessing (spacing_mm)": _three(told.spacing_mm),
+        "preprocessing (orientation)": isinstance(told.orientation, str),
+        "preprocessing (smoothing_mm)": isinstance(told.smoothing_mm, (int, float)),
+    }
+    return next((key for key, holds in right.items() if not holds), None)
+
+
+def _three(values: Any, *, whole: bool = False) -> bool:
+    """Whether these are three positive numbers."""
+    kinds = int if whole else (int, float)
+    several = isinstance(values, tuple) and len(values) == 3
+    return several and all(isinstance(value, kinds) and value > 0 for value in values)
 
 
 def _tupled(value: Any) -> Any:

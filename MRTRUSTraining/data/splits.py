@@ -44,6 +44,9 @@ def read_case_names(path: Path, part: str | None = None) -> list[str]:
         content = content.get(part or "cases")
     if not isinstance(content, list) or not content or not all(isinstance(n, str) for n in content):
         raise InputError(f"{path} holds no list of case names{f' under {part!r}' if part else ''}.")
+    if twice := [name for n, name in enumerate(content) if name in content[:n]]:
+        # It would count as another pair of another patient.
+        raise InputError(f"{path} names the case {twice[0]} twice; name each once.")
     return content
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import typer
 
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
-from MRTRUSRegistrationLib.pipeline import METHOD_NAMES, Settings
+from MRTRUSRegistrationLib.models import find_model, resolve_device
+from MRTRUSRegistrationLib.pipeline import METHOD_NAMES, Settings, method_named
 
 from ..data.cases import LAYOUTS, Case, Layout, find_cases, find_part, find_parts, read_case_names
-from .evaluate import MetricsRow
+from .evaluate import ZEROED, Masks, MetricsRow
 from .extras import MEASURE_SETS, MeasureSet
 
 _SO_FAR = "metrics.partial.csv"
@@ -52,10 +53,11 @@ def evaluate(
     if masks not in ("reference", "predicted"):
         raise InputError(f"The masks {masks!r} are not known; use reference or predicted.")
     wanted, sets = _methods(methods), _measure_sets(measures)
+    settings = Settings(models=models, device=device, seed=seed)
+    known = cast(Masks, masks)
+    _check_runnable(wanted, settings, known)
     found = _cases(data, layout, cases)
     _make_folder(output)
-    settings = Settings(models=models, device=device, seed=seed)
-    known = cast(Literal["reference", "predicted"], masks)
     simulated = {case.name for case in found if case.truth_path is not None}
     rows = run(
         found, wanted, masks=known, settings=settings, on_row=_keeping(output, simulated), measures=sets
@@ -106,8 +108,22 @@ def _show_unpaired(row: MetricsRow) -> None:
         print(sentence, flush=True)
 
 
+def _check_runnable(methods: Sequence[str], settings: Settings, masks: Masks) -> None:
+    """`InputError` for what would fail in every case: found before the first is computed."""
+    if settings.seed < 0:
+        raise InputError(f"The seed {settings.seed} is negative; give 0 or more.")
+    resolve_device(settings.device)
+    for method in methods:
+        found = method_named(method.removesuffix(ZEROED), settings.models)
+        if method.endswith(ZEROED) and found.deformable != "network":
+            raise InputError(f"The control {method} is one of networks, which this method has not.")
+    if masks == "predicted":
+        for modality in ("MR", "TRUS"):
+            find_model(task="segmentation", modality=modality, extra=settings.models)
+
+
 def _methods(text: str) -> list[str]:
-    """Method names; whether one that is not built in is an installed model shows when it runs."""
+    """Method names, each once."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise InputError(f"No methods were given; use some of {', '.join(METHOD_NAMES)}.")
