@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 
 from .data.case_files import LAYOUTS, Layout
 from .simulation.presets import PRESETS, SPACING_MM
@@ -222,8 +222,12 @@ def table(
     cases = find_part(data, sources.layout, part, split_file=sources.split)
     others = tuple(each.strip() for each in also.split(",") if each.strip())
     request = TableRequest(name, runs, cases, output, others, Settings(device=device, seed=seed))
-    paths = make_table(request, command=command_line(), report=lambda line: print(line, flush=True))
-    print(f"\n{paths[0].read_text(encoding='utf-8')}\n{paths[0]}\n{paths[1]}")
+    made = make_table(request, command=command_line(), report=lambda line: print(line, flush=True))
+    print(f"\n{made.markdown.read_text(encoding='utf-8')}\n{made.markdown}\n{made.csv}")
+    if made.failed:
+        raise RegistrationError(
+            f"{len(made.failed)} case(s) failed: {', '.join(made.failed)}; see {output / 'metrics.csv'}."
+        )
 
 
 def shrink(
