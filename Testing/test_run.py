@@ -24,7 +24,7 @@ from MRTRUSTraining.data.cases import find_part
 from MRTRUSTraining.registration_samples import centroid_vox, prepare_samples
 from MRTRUSTraining.registration_settings import RegistrationSettings
 from MRTRUSTraining.row import Row, find_row, row_from
-from MRTRUSTraining.run import Run, carry_out, check_weights, reopen
+from MRTRUSTraining.run import Run, carry_out, check_weights, reopen, write_record
 from MRTRUSTraining.sources import Sources
 from MRTRUSTraining.watching import read_seconds
 
@@ -304,6 +304,23 @@ def test_bad_commands_get_one_sentence(
     assert message in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_before_the_data(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str
+) -> None:
+    """Neither a cache nor a folder of the run is made."""
+    write_record(Run(find_row("cmsa"), Sources(data), tmp_path / "begun"))
+    given = ["--data", str(data), "--output", str(tmp_path / "runs"), "--device", device]
+    commands = (["run", "cmsa", *given], ["segmentation", "mr", *given], ["registration", "cmsa", *given])
+    for arguments in (*commands, ["resume", str(tmp_path / "begun"), "--device", device]):
+        assert run_app(app, arguments) == 2
+        said = capsys.readouterr().err.strip()
+        assert f"device '{device}' cannot be used" in said
+        assert len(said.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+    assert [path.name for path in (tmp_path / "begun").iterdir()] == ["run.json"]
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

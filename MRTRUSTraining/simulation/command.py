@@ -11,6 +11,7 @@ import typer
 
 from MRTRUSRegistrationLib.errors import InputError
 
+from ..devices import check_device
 from .parameters import CaseParameters, read_parameters
 from .presets import PRESETS, SPACING_MM
 from .sampling import sample_case
@@ -123,15 +124,12 @@ class _Request:
 
 def check_request(*, cases: int, output: Path, device: str = "cpu", jobs: int = 1) -> None:
     """Raise `InputError` unless at least one case is asked for, the folder is free and the device there."""
-    import torch
-
     if cases < 1:
         raise InputError(f"Cannot simulate {cases} cases: ask for one or more.")
     if jobs < 1:
         raise InputError(f"Cannot work with {jobs} processes: ask for one or more.")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and not output.is_dir():
+        raise InputError(f"The output {output} is a file: name an empty or new folder.")
+    if output.exists() and any(output.iterdir()):
         raise InputError(f"The output folder {output} is not empty: name an empty or new one.")
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device!r} cannot be used here: choose cpu or cuda.") from error
+    check_device(device)
