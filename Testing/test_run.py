@@ -289,6 +289,7 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "ours-2", "--fresh", "2"], "fresh cases alone have no validation part"),
     (["run", "ours-2", "--fresh", "2", "--fresh-preset", "clinicl"], "no simulation preset 'clinicl'"),
     (["run", "ours-2", "--steps", "0"], "must be positive"),
+    (["run", "ours-2", "--seed", "-1"], "seed -1 cannot be used"),
     (["run", "ours-2", "--layout", "dicom"], "layout 'dicom' is not known"),
     (["run", "rigid"], "rigid is not trained"),
 ]
