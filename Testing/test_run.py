@@ -25,7 +25,7 @@ from MRTRUSTraining.registration_samples import centroid_vox, prepare_samples
 from MRTRUSTraining.registration_settings import RegistrationSettings
 from MRTRUSTraining.row import Row, find_row, row_from
 from MRTRUSTraining.run import Run, carry_out, check_weights, reopen, write_record
-from MRTRUSTraining.sources import Sources
+from MRTRUSTraining.sources import Sources, part_cases
 from MRTRUSTraining.watching import read_seconds
 
 
@@ -278,6 +278,29 @@ def test_how_fresh_cases_are_drawn_is_kept(data: Path, cache: Path, tmp_path: Pa
     assert (kept.preset, kept.spacing_mm, kept.random_contrast) == ("shifted", 4.0, 0.5)
     described = json.loads((tmp_path / "tiny" / "run.json").read_text(encoding="utf-8"))["training_data"][-1]
     assert "preset shifted, 4 mm, random contrast 0.5" in described["name"]
+
+
+def test_without_the_usual_split_the_first_eighth_validates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A split that somebody named, in the row or on the command line, has to be there."""
+    data = tmp_path / "data"
+    write_dataset(data, "mrus", NAMES)
+    content = registration_content()
+    content["data"]["split"] = "splits.json"
+    path = write_row(tmp_path / "tiny.yaml", content)
+    given = ["--data", str(data), "--output", str(tmp_path / "runs"), "--steps", "2"]
+    assert run_app(app, ["run", str(path), *given]) == 0
+    training, validation = reopen(tmp_path / "runs" / "tiny").sources.parts()
+    assert [case.name for case in training[0]] == ["b", "c", "d"]
+    assert [case.name for case in validation] == ["a"]
+    assert [case.name for case in part_cases(data, "mrus", "val")] == ["a"]
+    assert run_app(app, ["run", str(path), *given, "--split", str(data / "splits.json")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    content["data"]["split"] = "folds.json"
+    write_row(path, content | {"name": "other"})
+    assert run_app(app, ["run", str(path), *given]) == 2
+    assert "folds.json does not exist" in capsys.readouterr().err
 
 
 BAD: list[tuple[list[str], str]] = [
