@@ -43,8 +43,8 @@ def sample_case(
     least, most = SPACINGS_MM
     if not least <= spacing_mm <= most:
         raise InputError(
-            f"The spacing of {spacing_mm:g} mm cannot be used: a simulation needs a voxel spacing of {least:g} "
-            f"to {most:g} mm."
+            f"The spacing of {spacing_mm:g} mm cannot be used: a simulation needs a voxel spacing of "
+            f"{least:g} to {most:g} mm."
         )
     draw, settings = Draw(seed), PRESETS[preset]
     if random_contrast is not None:
