@@ -619,6 +619,19 @@ def test_processes_side_by_side_make_the_same_cases(train_cli, tmp_path):
             assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
 
 
+def test_what_is_left_of_cases_that_are_not_done_is_removed(tmp_path):
+    for name in (".writing-x/mr_images/case000002.nii.gz", "us_images/case000002.nii.gz", "notes/case.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("half", encoding="utf-8")
+    whole = tmp_path / "mr_images" / "case000001.nii.gz"
+    whole.parent.mkdir()
+    whole.write_text("whole", encoding="utf-8")
+    command._Request(0, "clinical", 3.0, None, "cpu", tmp_path, False, None).remove({2})
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["mr_images/case000001.nii.gz", "notes/case.txt"]
+    assert not (tmp_path / "us_images").exists()
+
+
 def test_a_case_is_made_again_from_its_parameters_alone(train_cli, tmp_path):
     first, again = tmp_path / "first", tmp_path / "again"
     options = ("--cases", 1, "--seed", 9, "--spacing-mm", 3, "--random-contrast", 0.5)
