@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 
 from .data.case_files import LAYOUTS, Layout
 from .simulation.presets import PRESETS, SPACING_MM
@@ -132,6 +132,8 @@ def changed(row: Row, steps: int | None, learning_rate: float | None, seed: int 
         return row
     if (steps is not None and steps < 1) or (learning_rate is not None and learning_rate <= 0):
         raise InputError("Steps and learning rate must be positive.")
+    if seed is not None and seed < 0:
+        raise InputError(f"The seed {seed} cannot be used; give 0 or more.")
     schedule = replace(
         row.schedule,
         steps=row.schedule.steps if steps is None else steps,
@@ -152,9 +154,18 @@ def _sources(
     from .sources import Sources
 
     known = known_layout(layout or row.data.layout)
-    own = row.data.split if known == row.data.layout else None
-    chosen = split if split is not None else data / own if data is not None and own is not None else None
-    return Sources(data, known, chosen, simulated, fresh)
+    if split is None and data is not None and known == row.data.layout:
+        split = _own_split(row, data)
+    return Sources(data, known, split, simulated, fresh)
+
+
+def _own_split(row: Row, data: Path) -> Path | None:
+    """The split file that a row names; a data set may lack the usual one, not one that somebody named."""
+    from .data.splits import SPLIT_NAME
+
+    if row.data.split is None or (row.data.split == SPLIT_NAME and not (data / SPLIT_NAME).is_file()):
+        return None
+    return data / row.data.split
 
 
 def known_layout(name: str) -> Layout:
@@ -212,18 +223,22 @@ def table(
     """Compare the rows of a table: published figures beside ours, interval, paired test against rigid."""
     from MRTRUSRegistrationLib.pipeline import Settings
 
-    from .data.cases import find_part
     from .row import rows_of_table
     from .run import command_line
+    from .sources import part_cases
     from .table import TableRequest, make_table
 
     first = rows_of_table(name)[0]
     sources = _sources(first, data, layout, split, None, None)
-    cases = find_part(data, sources.layout, part, split_file=sources.split)
+    cases = part_cases(data, sources.layout, part, sources.split)
     others = tuple(each.strip() for each in also.split(",") if each.strip())
     request = TableRequest(name, runs, cases, output, others, Settings(device=device, seed=seed))
-    paths = make_table(request, command=command_line(), report=lambda line: print(line, flush=True))
-    print(f"\n{paths[0].read_text(encoding='utf-8')}\n{paths[0]}\n{paths[1]}")
+    made = make_table(request, command=command_line(), report=lambda line: print(line, flush=True))
+    print(f"\n{made.markdown.read_text(encoding='utf-8')}\n{made.markdown}\n{made.csv}")
+    if made.failed:
+        raise RegistrationError(
+            f"{len(made.failed)} case(s) failed: {', '.join(made.failed)}; see {output / 'metrics.csv'}."
+        )
 
 
 def shrink(

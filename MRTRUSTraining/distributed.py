@@ -14,6 +14,8 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
+from .devices import check_device
+
 Value = TypeVar("Value")
 # The first process validates and prepares data alone, which may take long.
 _PATIENCE = timedelta(hours=6)
@@ -23,12 +25,14 @@ _PATIENCE = timedelta(hours=6)
 def processes(device: str) -> Iterator[str]:
     """Join the processes of torchrun, if it started this one; yields the device that this process uses.
 
-    Entered again inside, it stays as it is.
+    Entered again inside, it stays as it is. `InputError` where the device cannot be used.
     """
-    if "RANK" not in os.environ:
-        yield device
+    alone = "RANK" not in os.environ
+    own = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and not alone else device
+    check_device(own)
+    if alone:
+        yield own
         return
-    own = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
     if distributed.is_initialized():
         yield own
         return

@@ -24,6 +24,7 @@ from .networks.named import build_registration_network, build_segmenter
 from .networks.vnet import ByDetail, GlandProbability
 from .registration_settings import RegistrationSettings, draft_card
 from .segmentation_training import SegmentationSettings, network_options
+from .trainer import read_saved
 
 _SEGMENTATION_FIGURE = "gland DSC of one network's cleaned mask on the image's own grid, by source of cases"
 _STRUCTURES_FIGURE = (
@@ -49,7 +50,9 @@ def load_best(
     path = folder / "best.pt"
     if not path.is_file():
         raise InputError(f"{folder} holds no best.pt; train there first.")
-    record = torch.load(path, map_location="cpu", weights_only=True)
+    record = read_saved(path, {"network", "step", "figures"})
+    if record is None:
+        raise InputError(f"{path} is not a readable file of weights; train again, or name another run.")
     try:
         network.load_state_dict({**(beyond or {}), **record["network"]})
     except RuntimeError as error:

@@ -97,6 +97,13 @@ def split_cases(
     return cases[held_out:], cases[:held_out]
 
 
+def part_cases(folder: Path, layout: Layout, part: str, split_file: Path | None = None) -> list[Case]:
+    """The cases of one part; without any split the validation cases are those that training held out."""
+    if part == "val" and not find_parts(folder, layout, split_file=split_file):
+        return split_cases(folder, layout)[1]
+    return find_part(folder, layout, part, split_file=split_file)
+
+
 def _described(data: Path, layout: Layout, cases: list[Case]) -> dict[str, Any]:
     own = {"name": f"{data.stem}, training part", "licence": "not stated"}
     known = _KNOWN_DATA.get(layout, own)

@@ -11,12 +11,12 @@ from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSRegistrationLib.geometry import Grid
 from MRTRUSRegistrationLib.models import InstalledModel, read_card, resolve_device
 from MRTRUSRegistrationLib.outputs import write_text_atomically
-from MRTRUSRegistrationLib.pipeline import Settings
+from MRTRUSRegistrationLib.pipeline import Settings, check_method
 from MRTRUSRegistrationLib.segmentation import segment_gland
 
 from .data.cases import Case, LoadedCase, load_case
 from .data.unpaired import unpaired_in_all
-from .evaluation.evaluate import MetricsRow, evaluate, metrics_csv, unpaired_by_case
+from .evaluation.evaluate import ZEROED, MetricsRow, evaluate, metrics_csv, unpaired_by_case
 from .export import export_registration, export_segmentation
 from .paper_b.measures import segmentation_figures
 from .registration_settings import RegistrationSettings
@@ -43,15 +43,24 @@ class TableRequest:
     settings: Settings = field(default_factory=Settings)
 
 
-def make_table(request: TableRequest, *, command: str, report: Report = print) -> tuple[Path, Path]:
-    """Write tableNAME.md and tableNAME.csv, metrics.csv, and the exported models; returns the table's files.
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of a table, and the cases on which a method of it failed."""
 
-    A row that is not trained stands in the table without our figures. `InputError` where none can be
-    compared, where the folder of the runs does not exist, or a run folder holds another row's run.
+    markdown: Path
+    csv: Path
+    failed: tuple[str, ...]
+
+
+def make_table(request: TableRequest, *, command: str, report: Report = print) -> TableFiles:
+    """Write tableNAME.md and tableNAME.csv, metrics.csv, and the exported models.
+
+    A row that is not trained stands in the table without our figures, as does a method on a case that it
+    failed on. `InputError` where none can be compared, where the folder of the runs does not exist, where the
+    device or a method is not known, or a run folder holds another row's run.
     """
     rows = rows_of_table(request.table)
-    if not request.runs.is_dir():
-        raise InputError(f"The folder of runs {request.runs} does not exist; give the one that `run` wrote.")
+    _check(rows, request)
     request.output.mkdir(parents=True, exist_ok=True)
     models = {row.name: _exported(row, request) for row in rows if _is_ready(row, request.runs)}
     if not models and not any(not row.is_trained for row in rows):
@@ -59,14 +68,29 @@ def make_table(request: TableRequest, *, command: str, report: Report = print) -
             f"{request.runs} holds no trained row of table {request.table}; train them by "
             f"`mrtrus-train run --table {request.table}`."
         )
-    figures = _registration_figures(rows, request, set(models), report)
+    found = _evaluated(rows, request, set(models), report)
+    figures = _registration_figures(found)
     figures |= _segmentation_figures(rows, models, request, report)
     lines = _lines(rows, figures, request)
     title = f"Table {request.table} on {len(request.cases)} pairs"
-    paths = (request.output / f"table{request.table}.md", request.output / f"table{request.table}.csv")
-    write_text_atomically(table_markdown(request.table, lines, title=title, command=command), paths[0])
-    write_text_atomically(table_csv(request.table, lines), paths[1])
-    return paths
+    failed = tuple(sorted({row.case for row in found if row.error}))
+    page, table = (request.output / f"table{request.table}.{end}" for end in ("md", "csv"))
+    write_text_atomically(table_markdown(request.table, lines, title=title, command=command), page)
+    write_text_atomically(table_csv(request.table, lines), table)
+    return TableFiles(page, table, failed)
+
+
+def _check(rows: Sequence[Row], request: TableRequest) -> None:
+    """`InputError` for what would make every case fail, before anything is exported."""
+    if not request.runs.is_dir():
+        raise InputError(f"The folder of runs {request.runs} does not exist; give the one that `run` wrote.")
+    resolve_device(request.settings.device)
+    own = {row.name for row in rows if _is_ready(row, request.runs)}
+    models = request.output / "models"
+    for name in request.also:
+        method = name.removesuffix(ZEROED)
+        if method not in own:
+            check_method(method, models if models.is_dir() else None)
 
 
 def _is_ready(row: Row, runs: Path) -> bool:
@@ -103,9 +127,9 @@ def export_row(row: Row, run: Path, output: Path, *, sharp: Path | None = None, 
 # --- figures ---------------------------------------------------------------------------------------------
 
 
-def _registration_figures(
+def _evaluated(
     rows: Sequence[Row], request: TableRequest, trained: set[str], report: Report
-) -> Figures:
+) -> list[MetricsRow]:
     """Every method of the table that can run, the reference and the others, through `mrtrus evaluate`."""
     ready = [row for row in rows if not row.is_trained or row.name in trained]
     names = [row.pipeline_method for row in ready if not isinstance(row.method, SegmentationSettings)]
@@ -122,6 +146,11 @@ def _registration_figures(
     left_out = unpaired_in_all(unpaired_by_case(found))
     if left_out:
         report(left_out)
+    return found
+
+
+def _registration_figures(found: Sequence[MetricsRow]) -> Figures:
+    methods = dict.fromkeys(row.method for row in found)
     return {method: _by_figure([row for row in found if row.method == method]) for method in methods}
 
 

@@ -213,13 +213,10 @@ class _LoopState:
         path = self._checkpoint_path
         if not path.is_file():
             return None
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            if {"network", "average", "optimiser", "step", "best_score"} <= set(content):
-                return content
-        except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError):
-            pass
-        raise InputError(f"{path} is not a readable checkpoint; delete it or use another folder.")
+        content = read_saved(path, {"network", "average", "optimiser", "step", "best_score"})
+        if content is None:
+            raise InputError(f"{path} is not a readable checkpoint; delete it or use another folder.")
+        return content
 
 
 def _channels_last(network: torch.nn.Module) -> torch.nn.Module:
@@ -228,6 +225,15 @@ def _channels_last(network: torch.nn.Module) -> torch.nn.Module:
         if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
             module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network
+
+
+def read_saved(path: Path, needed: set[str]) -> dict[str, Any] | None:
+    """What a run saved in a file, on the CPU; None where the file is damaged or lacks what is `needed`."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
+    return content if isinstance(content, dict) and needed <= set(content) else None
 
 
 def _save_atomically(content: Mapping[str, Any], path: Path) -> None:

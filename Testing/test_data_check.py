@@ -185,6 +185,9 @@ def test_a_renamed_and_shifted_copy_is_found(tmp_path: Path) -> None:
     split = {"train": ["a", "b"], "val": ["c", "d"]}
     (tmp_path / "splits.json").write_text(json.dumps(split))
     assert codes(tmp_path) == [("error", "duplicate_leak", ("a", "c"))]
+    (tmp_path / "splits.json").write_text(json.dumps({"train": ["a", "b"], "val": ["d"]}))
+    left_out = ("warning", "split_left_out", ("c",))
+    assert codes(tmp_path) == [left_out, ("warning", "duplicate_patient", ("a", "c"))]
     (tmp_path / "splits.json").write_text(json.dumps({"patients": [["a", "c"]]}))
     assert codes(tmp_path) == [], "one MR with two sweeps of one patient is no fault"
 

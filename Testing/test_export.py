@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import InstalledModel, file_sha256, find_model, load_network, read_card
+from MRTRUSTraining.cli import app
 from MRTRUSTraining.evaluation.card_figures import add_figures
 from MRTRUSTraining.evaluation.evaluate import MetricsRow, metrics_csv
 from MRTRUSTraining.export import decision, export_registration, export_segmentation, load_best, read_run
@@ -195,6 +197,19 @@ def test_loading_the_selected_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(other.state_dict()[name].numpy(), value.numpy())
 
 
+@pytest.mark.parametrize("content", [b"", b"no weights", "half", "list"])
+def test_weights_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes | str) -> None:
+    trained(tmp_path / "run", VNet((2, 2, 4, 4, 4)), {})
+    path = tmp_path / "run" / "best.pt"
+    if content == "list":
+        torch.save([1, 2], path)
+    else:
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
+    with pytest.raises(InputError, match=r"best\.pt is not a readable file of weights"):
+        load_best(tmp_path / "run", VNet((2, 2, 4, 4, 4)))
+
+
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"best\.pt"):
         load_best(tmp_path, VNet((2, 2, 4, 4, 4)))
@@ -336,7 +351,8 @@ def test_cases_that_failed_are_not_counted(
     figure = read_card(tmp_path / "cmsa.json").figures[-1]
     assert (figure["split"], figure["cases"], figure["dsc"]) == ("three pairs", 1, 0.9)
     (tmp_path / "metrics.csv").write_text(metrics_csv(rows[1:]), encoding="utf-8")
-    assert add_figures(tmp_path, tmp_path / "metrics.csv", "no pair") == []
+    with pytest.raises(InputError, match="no figures of a model"):
+        add_figures(tmp_path, tmp_path / "metrics.csv", "no pair")
 
 
 def test_what_tells_structures_apart_gets_the_masks_that_it_drew(
@@ -360,6 +376,19 @@ def test_a_figure_that_some_pairs_lack_has_its_own_number_of_cases(
     figure = read_card(tmp_path / "cmsa.json").figures[-1]
     assert (figure["cases"], figure["tre_rms_mm"], figure["tre_rms_mm_cases"]) == (3, 4.0, 1)
     assert "dsc_cases" not in figure
+
+
+def test_figures_without_a_card_for_them_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = table(tmp_path / "metrics.csv", ["a,cmsa,predicted,.7,6,,.8,.9,vnet-trus"])
+    (tmp_path / "empty").mkdir()
+    for folder, message in (("nowhere", "does not exist"), ("empty", "no figures of a model")):
+        given = [str(tmp_path / folder), "--metrics", str(metrics), "--split", "one pair"]
+        assert run_app(app, ["export", "figures", *given]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert len(said.strip().splitlines()) == 1
 
 
 def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:

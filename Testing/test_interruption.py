@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -214,3 +214,60 @@ def test_a_disk_that_becomes_read_only_is_one_sentence(case_files: CaseFiles, tm
             code, message = _end(process)
     assert code == 2
     assert "Read-only file system" in message
+
+
+# --- a simulation with workers
+
+
+def _interrupted(is_time: Callable[[], bool], *options: str) -> tuple[int, str, float]:
+    """Ctrl+C, as a terminal sends it, to a simulation with two workers when `is_time`.
+
+    Returns the exit code, standard error, and the seconds that it took to end.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "MRTRUSTraining.cli", "simulate", "--cases", "40", "--jobs", "2", *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    end = time.monotonic() + _PATIENCE_S
+    try:
+        while not is_time() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        begun = time.monotonic()
+        _, error = process.communicate(timeout=_PATIENCE_S)
+        return process.returncode, error, time.monotonic() - begun
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def test_ctrl_c_ends_a_simulation_and_leaves_whole_cases_only(tmp_path: Path):
+    out = tmp_path / "out"
+    options = ("--spacing-mm", "3", "--pictures", "--output", str(out))
+    code, error, _ = _interrupted((out / "mr_images" / "case000000.nii.gz").exists, *options)
+    assert (code, error.strip()) == (130, "Error: Interrupted.")
+    assert not list(out.glob(".*"))
+    kinds = ("mr_images", "us_images", "mr_labels", "us_labels", "transforms", "parameters", "pictures")
+    names = [sorted(path.name.split(".")[0] for path in (out / kind).glob("*")) for kind in kinds]
+    assert all(each == names[0] for each in names)
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 12.0], ids=["at its start", "while it renders"])
+def test_ctrl_c_does_not_wait_for_simulated_cases_in_progress(tmp_path: Path, wait_s: float):
+    """At this spacing a case takes a minute or more."""
+    out = tmp_path / "out"
+
+    def is_time() -> bool:
+        if out.exists():
+            time.sleep(wait_s)
+        return out.exists()
+
+    code, error, seconds = _interrupted(is_time, "--spacing-mm", "0.5", "--output", str(out))
+    assert (code, error.strip()) == (130, "Error: Interrupted.")
+    assert seconds < 20
+    assert not list(out.iterdir())

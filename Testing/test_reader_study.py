@@ -330,6 +330,16 @@ def test_command_writes_everything_and_the_same_twice(
     assert {path.name: path.read_bytes() for path in output.iterdir()} == first
 
 
+def test_a_seed_below_zero_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("a\nb\n", encoding="utf-8")
+    given = ("--output", tmp_path / "out", "--seed", -1)
+    for called, arguments in ((reader_study, [SHIPPED]), (reader_form, [names]), (made_up_study, [])):
+        assert command(called, *arguments, *given) == 2
+        assert capsys.readouterr().err.strip() == "Error: The seed -1 cannot be used; give 0 or more."
+    assert not (tmp_path / "out").exists()
+
+
 def test_command_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "study"
     output.mkdir()

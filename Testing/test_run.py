@@ -24,8 +24,8 @@ from MRTRUSTraining.data.cases import find_part
 from MRTRUSTraining.registration_samples import centroid_vox, prepare_samples
 from MRTRUSTraining.registration_settings import RegistrationSettings
 from MRTRUSTraining.row import Row, find_row, row_from
-from MRTRUSTraining.run import Run, carry_out, check_weights, reopen
-from MRTRUSTraining.sources import Sources
+from MRTRUSTraining.run import Run, carry_out, check_weights, reopen, write_record
+from MRTRUSTraining.sources import Sources, part_cases
 from MRTRUSTraining.watching import read_seconds
 
 
@@ -280,6 +280,29 @@ def test_how_fresh_cases_are_drawn_is_kept(data: Path, cache: Path, tmp_path: Pa
     assert "preset shifted, 4 mm, random contrast 0.5" in described["name"]
 
 
+def test_without_the_usual_split_the_first_eighth_validates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A split that somebody named, in the row or on the command line, has to be there."""
+    data = tmp_path / "data"
+    write_dataset(data, "mrus", NAMES)
+    content = registration_content()
+    content["data"]["split"] = "splits.json"
+    path = write_row(tmp_path / "tiny.yaml", content)
+    given = ["--data", str(data), "--output", str(tmp_path / "runs"), "--steps", "2"]
+    assert run_app(app, ["run", str(path), *given]) == 0
+    training, validation = reopen(tmp_path / "runs" / "tiny").sources.parts()
+    assert [case.name for case in training[0]] == ["b", "c", "d"]
+    assert [case.name for case in validation] == ["a"]
+    assert [case.name for case in part_cases(data, "mrus", "val")] == ["a"]
+    assert run_app(app, ["run", str(path), *given, "--split", str(data / "splits.json")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    content["data"]["split"] = "folds.json"
+    write_row(path, content | {"name": "other"})
+    assert run_app(app, ["run", str(path), *given]) == 2
+    assert "folds.json does not exist" in capsys.readouterr().err
+
+
 BAD: list[tuple[list[str], str]] = [
     (["run"], "Name either one row or a table"),
     (["run", "ours-2", "--table", "1"], "Name either one row or a table"),
@@ -289,6 +312,7 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "ours-2", "--fresh", "2"], "fresh cases alone have no validation part"),
     (["run", "ours-2", "--fresh", "2", "--fresh-preset", "clinicl"], "no simulation preset 'clinicl'"),
     (["run", "ours-2", "--steps", "0"], "must be positive"),
+    (["run", "ours-2", "--seed", "-1"], "seed -1 cannot be used"),
     (["run", "ours-2", "--layout", "dicom"], "layout 'dicom' is not known"),
     (["run", "rigid"], "rigid is not trained"),
 ]
@@ -304,6 +328,23 @@ def test_bad_commands_get_one_sentence(
     assert message in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_before_the_data(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str
+) -> None:
+    """Neither a cache nor a folder of the run is made."""
+    write_record(Run(find_row("cmsa"), Sources(data), tmp_path / "begun"))
+    given = ["--data", str(data), "--output", str(tmp_path / "runs"), "--device", device]
+    commands = (["run", "cmsa", *given], ["segmentation", "mr", *given], ["registration", "cmsa", *given])
+    for arguments in (*commands, ["resume", str(tmp_path / "begun"), "--device", device]):
+        assert run_app(app, arguments) == 2
+        said = capsys.readouterr().err.strip()
+        assert f"device '{device}' cannot be used" in said
+        assert len(said.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+    assert [path.name for path in (tmp_path / "begun").iterdir()] == ["run.json"]
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

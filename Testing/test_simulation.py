@@ -572,8 +572,12 @@ def _one_sentence(message):
         ("--cases", 0, "ask for one or more"),
         ("--cases", -2, "ask for one or more"),
         ("--jobs", 0, "ask for one or more"),
-        ("--seed", -1, "seed of 0 or more"),
-        ("--spacing-mm", -0.8, "spacing of 0.2 to 4 mm"),
+        ("--seed", -1, "The seed -1 cannot be used: a simulation needs a seed of 0 or more."),
+        (
+            "--spacing-mm",
+            0,
+            "The spacing of 0 mm cannot be used: a simulation needs a voxel spacing of 0.2 to 4",
+        ),
         ("--preset", "wild", "choose one of clinical"),
         ("--random-contrast", 1.5, "outside 0 to 1"),
         ("--random-contrast", -0.1, "outside 0 to 1"),
@@ -596,6 +600,13 @@ def test_the_command_refuses_a_folder_with_content(train_cli, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_the_command_refuses_a_file_as_its_folder(train_cli, tmp_path):
+    (tmp_path / "out").write_text("mine", encoding="utf-8")
+    code, message = train_cli("simulate", "--cases", 1, "--output", tmp_path / "out")
+    assert (code, _one_sentence(message)) == (2, True)
+    assert "out is a file" in message
+
+
 def test_processes_side_by_side_make_the_same_cases(train_cli, tmp_path):
     for jobs in (1, 2):
         options = ("--cases", 2, "--seed", 4, "--spacing-mm", 3, "--jobs", jobs)
@@ -606,6 +617,19 @@ def test_processes_side_by_side_make_the_same_cases(train_cli, tmp_path):
     for name in names:
         if name.suffix != ".h5":  # HDF5 keeps the time of writing
             assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+def test_what_is_left_of_cases_that_are_not_done_is_removed(tmp_path):
+    for name in (".writing-x/mr_images/case000002.nii.gz", "us_images/case000002.nii.gz", "notes/case.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("half", encoding="utf-8")
+    whole = tmp_path / "mr_images" / "case000001.nii.gz"
+    whole.parent.mkdir()
+    whole.write_text("whole", encoding="utf-8")
+    command._Request(0, "clinical", 3.0, None, "cpu", tmp_path, False, None).remove({2})
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["mr_images/case000001.nii.gz", "notes/case.txt"]
+    assert not (tmp_path / "us_images").exists()
 
 
 def test_a_case_is_made_again_from_its_parameters_alone(train_cli, tmp_path):
@@ -636,7 +660,13 @@ def test_cases_are_asked_for_in_one_way(train_cli, tmp_path):
         (("spacing_mm",), 0.05, "spacing of 0.05 mm lies outside 0.2 to 4"),
         (("gland", "volume_ml"), -40.0, "gland.volume_ml of -40"),
         (("gland", "volume_ml"), float("nan"), "finite"),
-        (("gland", "volume_ml"), "large", "could not convert"),
+        (("gland", "volume_ml"), "large", "gland.volume_ml cannot be 'large'"),
+        (("gland", "volume_ml"), None, "gland lacks 'volume_ml'"),
+        (("gland", "colour"), "red", "gland has the unknown 'colour'"),
+        (("seed",), float("inf"), "seed cannot be inf"),
+        (("lesions",), {}, "lesions is no list"),
+        (("lesions",), ["round"], "lesions is no JSON object"),
+        (("mr", "centre_mm"), [1.0, 2.0], "mr.centre_mm is no list of 3"),
         (("gland", "half_depth"), 0.0, "gland.half_depth of 0"),
         (("gland", "half_height"), 30.0, "gland.half_height of 30"),
         (("gland", "irregularity"), 5.0, "gland.irregularity of 5"),
@@ -691,7 +721,9 @@ def test_an_edited_parameter_file_that_cannot_be_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("content", [None, b"{", b"[]", b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content", [None, b"{", b"[]", b'{"a": 1}', b'{"gland": "a"}', b"3", b"\xff\xfe\x00"]
+)
 def test_a_parameter_file_that_is_none_is_refused(train_cli, tmp_path, content):
     path = tmp_path / "case.json"
     if content is not None:
@@ -699,6 +731,10 @@ def test_a_parameter_file_that_is_none_is_refused(train_cli, tmp_path, content):
     code, message = train_cli("simulate", "--from", path, "--output", tmp_path / "out")
     assert (code, _one_sentence(message)) == (2, True)
     assert "case.json" in message
+    if content is not None:
+        assert "not a parameter file of the simulator" in message
+    for internal in ("expected", "attribute", "argument", "codec"):
+        assert internal not in message.replace("Expecting", "")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '{"seed": 1, "colour": "red"}'])

@@ -165,15 +165,16 @@ def test_table_two_runs_every_row_as_its_card_says(tmp_path: Path) -> None:
     cases = find_part(data, "mrus", "val")
     said: list[str] = []
     request = TableRequest("2", runs, cases, tmp_path / "out", also=("centroid",))
-    markdown, table = make_table(request, command="mrtrus-train table 2", report=said.append)
-    rows = {row["row"]: row for row in csv.DictReader(table.open(encoding="utf-8"))}
+    made = make_table(request, command="mrtrus-train table 2", report=said.append)
+    assert made.failed == ()
+    rows = {row["row"]: row for row in csv.DictReader(made.csv.open(encoding="utf-8"))}
     assert list(rows) == ["without-rigid", "without-cmsa", "without-srml", "ours-2", "centroid"]
     assert rows["without-cmsa"]["training"] == "not trained"
     # The TRUS lies 2 mm beside the MR; only what aligns first finds it.
     assert float(rows["without-rigid"]["tre_rms_mm_mean"]) == pytest.approx(2.0, abs=0.1)
     assert float(rows["ours-2"]["tre_rms_mm_mean"]) == pytest.approx(0.0, abs=0.5)
     assert float(rows["centroid"]["dsc_mean"]) > 0.95
-    assert "Full" in markdown.read_text(encoding="utf-8")
+    assert "Full" in made.markdown.read_text(encoding="utf-8")
     assert len(said) == 2 * 4 + 1
     assert said[-1] == "Landmark 2 of case d is in TRUS only and is left out."
     assert read_card(tmp_path / "out" / "models" / "without-rigid.json").settings["alignment"] == "initial"
@@ -199,13 +200,46 @@ def test_a_folder_of_runs_that_is_not_there_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--device", "gpu"), "device 'gpu' is not known"),
+        (("--also", "foo"), "method 'foo' is not known"),
+        (("--also", "foo+zeroed"), "method 'foo' is not known"),
+    ],
+)
+def test_what_no_case_could_be_compared_with_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str], message: str
+) -> None:
+    data = tiny_data(tmp_path / "data")
+    (tmp_path / "runs").mkdir()
+    given = ["--data", str(data), "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
+    assert run_app(app, ["table", "1", *given, *option]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("bright_segmenters")
+def test_a_case_that_failed_decides_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tiny_data(tmp_path / "data")
+    for name in ("c", "d"):
+        (data / "moving_images" / f"{name}.nii.gz").write_bytes(b"no image")
+    (tmp_path / "runs").mkdir()
+    given = ["--data", str(data), "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
+    assert run_app(app, ["table", "1", *given, "--also", "centroid"]) == 3
+    assert "2 case(s) failed: c, d; see" in capsys.readouterr().err
+    assert (tmp_path / "out" / "table1.md").is_file()
+
+
 @pytest.mark.slow
 def test_an_empty_folder_of_runs_leaves_rows_untrained(tmp_path: Path) -> None:
     data, runs = tiny_data(tmp_path / "data"), tmp_path / "runs"
     runs.mkdir()
     request = TableRequest("1", runs, find_part(data, "mrus", "val")[:1], tmp_path / "out")
-    markdown, _ = make_table(request, command="")
-    assert "not trained" in markdown.read_text(encoding="utf-8")
+    made = make_table(request, command="")
+    assert "not trained" in made.markdown.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

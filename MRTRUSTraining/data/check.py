@@ -190,7 +190,8 @@ def _repeated(cohort: _Cohort, cases: Sequence[Case], parts: Parts) -> Iterator[
                         f"Cases {a} and {b} of patient {patients[a]} have the same MR and the same TRUS."
                     )
                     yield Finding("warning", "duplicate_pair", (a, b), message)
-            elif part_of.get(a) != part_of.get(b):
+            # A case in no part of the split is not learnt from, so nothing leaks through it.
+            elif a in part_of and b in part_of and part_of[a] != part_of[b]:
                 message = f"{what}, but they are in different parts of the split; group them as one patient."
                 yield Finding("error", "duplicate_leak", (a, b), message)
             else:

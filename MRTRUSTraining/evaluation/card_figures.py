@@ -28,8 +28,10 @@ def add_figures(models: Path, metrics: Path, split: str) -> list[Path]:
     A model that drew masks, be it to segment the gland or to tell its structures apart, gets their DSC, a
     registration network the rows that it computed, controls with zeroed images and cases that failed apart.
     A figure that some of the `cases` lack has its own number of cases beside it. Returns the cards that
-    changed; `InputError` for a file that is not a table of `mrtrus evaluate`.
+    changed; `InputError` for a file that is not a table of `mrtrus evaluate`, and where no card changed.
     """
+    if not models.is_dir():
+        raise InputError(f"The models folder {models} does not exist; give a folder with model cards.")
     rows = _rows(metrics)
     changed = []
     for path in sorted(models.glob("*.json")):
@@ -39,6 +41,11 @@ def add_figures(models: Path, metrics: Path, split: str) -> list[Path]:
             kept = [f for f in card.figures if (f.get("split"), f.get("definition")) != _identity(figure)]
             write_text_atomically(replace(card, figures=(*kept, figure)).to_json(), path)
             changed.append(path)
+    if not changed:
+        raise InputError(
+            f"{metrics} has no figures of a model whose card is in {models}; give the table of an evaluation "
+            "with these models."
+        )
     return changed
 
 

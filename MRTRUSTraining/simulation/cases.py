@@ -21,6 +21,8 @@ from .placement import deformation_of
 from .trus import render_trus
 
 ORIENTATION = "PRS"
+# What the folders' names begin with that cases are written to before they are complete.
+ASIDE = ".writing-"
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,13 @@ def stack_labels(labels: dict[str, sitk.Image]) -> sitk.Image:
     return sitk.JoinSeries([labels[name] for name in LABELS])
 
 
+def case_name(index: int) -> str:
+    return f"case{index:06d}"
+
+
 def write_case(case: SimulatedCase, folder: Path, index: int) -> None:
     """Write one case in the µ-RegPro layout, plus `transforms` and `parameters`."""
-    name = f"case{index:06d}"
+    name = case_name(index)
     images = {
         "mr_images": case.mr,
         "us_images": case.trus,
@@ -137,7 +143,7 @@ def write_case(case: SimulatedCase, folder: Path, index: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Written aside and moved when complete, the MR last, by which a case is known: an interrupted run leaves
     # whole cases only.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=ASIDE) as aside:
         for kind in (*images, "transforms", "parameters"):
             (Path(aside) / kind).mkdir()
         for kind, image in images.items():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import signal
+from collections.abc import Collection, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +14,7 @@ import typer
 
 from MRTRUSRegistrationLib.errors import InputError
 
+from ..devices import check_device
 from .parameters import CaseParameters, read_parameters
 from .presets import PRESETS, SPACING_MM
 from .sampling import sample_case
@@ -47,8 +51,9 @@ def simulate(
     request = _Request(seed, preset, spacing_mm, random_contrast, device, output, pictures, given)
     request.draw(0)
     output.mkdir(parents=True, exist_ok=True)
-    for _ in track(_make_all(request, count, jobs), total=count, description="Simulating"):
-        pass
+    with closing(_make_all(request, count, jobs)) as made:
+        for _ in track(made, total=count, description="Simulating"):
+            pass
 
 
 def _given(path: Path) -> CaseParameters:
@@ -63,24 +68,57 @@ def _given(path: Path) -> CaseParameters:
     return parameters
 
 
-def _make_all(request: _Request, cases: int, jobs: int) -> Iterator[None]:
-    if jobs == 1:
-        for number in range(cases):
-            request.make(number)
-            yield
-        return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+def _make_all(request: _Request, cases: int, jobs: int) -> Generator[None, None, None]:
+    """Yield after every case; where it ends early, nothing of the cases that are not done is left."""
+    left = set(range(cases))
+    try:
+        with closing(_in_turn(request, cases) if jobs == 1 else _at_once(request, cases, jobs)) as made:
+            for number in made:
+                left.remove(number)
+                yield
+    finally:
+        request.remove(left)
 
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as workers:
-        made = [workers.submit(request.make, number, threads=1) for number in range(cases)]
+
+def _in_turn(request: _Request, cases: int) -> Generator[int, None, None]:
+    for number in range(cases):
+        request.make(number)
+        yield number
+
+
+def _at_once(request: _Request, cases: int, jobs: int) -> Generator[int, None, None]:
+    """The numbers of the cases as they are done; where it ends early, the workers end with it."""
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import active_children, get_context
+
+    others = set(active_children())
+    deaf = (signal.SIGINT, signal.SIG_IGN)
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, initializer=signal.signal, initargs=deaf) as workers:
         try:
+            with _ctrl_c_ignored():
+                made = {workers.submit(request.make, n, threads=1): n for n in range(cases)}
             for each in as_completed(made):
                 each.result()
-                yield
+                yield made[each]
         except BaseException:
-            workers.shutdown(wait=True, cancel_futures=True)
+            # A case takes long, and what is not done is removed anyway.
+            for worker in set(active_children()) - others:
+                worker.terminate()
             raise
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Processes started meanwhile ignore Ctrl+C from their first moment, where settings are inherited.
+
+    A terminal sends it to all of them, and this process is the one that ends them.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @dataclass(frozen=True)
@@ -108,8 +146,8 @@ class _Request:
         """Render and write one case."""
         import torch
 
+        from .cases import case_name, write_case
         from .cases import simulate as render
-        from .cases import write_case
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -118,20 +156,33 @@ class _Request:
         if self.pictures:
             from .pictures import draw_case
 
-            draw_case(case, self.output / "pictures" / f"case{number:06d}.png")
+            draw_case(case, self.output / "pictures" / f"{case_name(number)}.png")
+
+    def remove(self, numbers: Collection[int]) -> None:
+        """Remove what there is of some cases, which workers that were ended may have left half written."""
+        from .cases import ASIDE, case_name
+
+        if not numbers:
+            return
+        names = {case_name(number) for number in numbers}
+        for folder in [path for path in self.output.glob("*") if path.is_dir()]:
+            if folder.name.startswith(ASIDE):
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            for path in [path for path in folder.iterdir() if path.name.split(".")[0] in names]:
+                path.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def check_request(*, cases: int, output: Path, device: str = "cpu", jobs: int = 1) -> None:
     """Raise `InputError` unless at least one case is asked for, the folder is free and the device there."""
-    import torch
-
     if cases < 1:
         raise InputError(f"Cannot simulate {cases} cases: ask for one or more.")
     if jobs < 1:
         raise InputError(f"Cannot work with {jobs} processes: ask for one or more.")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and not output.is_dir():
+        raise InputError(f"The output {output} is a file: name an empty or new folder.")
+    if output.exists() and any(output.iterdir()):
         raise InputError(f"The output folder {output} is not empty: name an empty or new one.")
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device!r} cannot be used here: choose cpu or cuda.") from error
+    check_device(device)

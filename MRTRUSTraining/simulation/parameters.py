@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import reprlib
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,11 +207,12 @@ class CaseParameters:
         """The inverse of `to_json`; `InputError` when the text is not a valid case."""
         try:
             content = json.loads(text)
-            # The names of the label channels stand in the file for its readers only.
-            content.pop("labels", None)
-            parameters = _build(cls, content)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"This is not a simulated case's parameter file: {error}.") from error
+            if isinstance(content, dict):
+                # The names of the label channels stand in the file for its readers only.
+                content.pop("labels", None)
+            parameters = _build(cls, content, "its content")
+        except ValueError as error:
+            raise InputError(f"This is not a parameter file of the simulator ({error}).") from error
         validate(parameters)
         return parameters
 
@@ -221,22 +223,52 @@ def read_parameters(path: Path) -> CaseParameters:
         return CaseParameters.from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"The file {path} cannot be read ({error.strerror}); name another.") from error
-    except (InputError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a parameter file of the simulator (it is no text).") from error
+    except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
 
 
-def _build(kind: typing.Any, value: typing.Any) -> typing.Any:
-    """`value` (from JSON) as the annotated type: dataclass, tuple or dict, recursively."""
+def _build(kind: typing.Any, value: typing.Any, place: str) -> typing.Any:
+    """`value` (from JSON) as the annotated type: dataclass, tuple or dict, recursively.
+
+    `ValueError` names the `place` of what cannot be so.
+    """
     if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: _build(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
+        return _build_fields(kind, value, place)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
-        return tuple(_build(each, item) for each, item in zip(kinds, value, strict=True))
+        endless = inner[-1] is Ellipsis
+        if not isinstance(value, list) or not (endless or len(value) == len(inner)):
+            raise ValueError(f"{place} is no list" + ("" if endless else f" of {len(inner)}"))
+        kinds = [inner[0]] * len(value) if endless else inner
+        return tuple(_build(each, item, place) for each, item in zip(kinds, value, strict=True))
     if origin is dict:
-        return {name: _build(inner[1], item) for name, item in value.items()}
-    return kind(value)
+        items = _object(value, place).items()
+        return {name: _build(inner[1], item, f"{place}.{name}") for name, item in items}
+    try:
+        return kind(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{place} cannot be {reprlib.repr(value)}") from error
+
+
+def _build_fields(kind: typing.Any, value: typing.Any, place: str) -> typing.Any:
+    """A dataclass from an object that has all of its fields, but for those with a default, and no other."""
+    content, hints = _object(value, place), typing.get_type_hints(kind)
+    needed = [each.name for each in dataclasses.fields(kind) if each.default is dataclasses.MISSING]
+    missing = [name for name in needed if name not in content]
+    unknown = [name for name in content if name not in hints]
+    if missing or unknown:
+        lacks = f"{place} lacks {reprlib.repr(missing[0])}" if missing else ""
+        raise ValueError(lacks or f"{place} has the unknown {reprlib.repr(unknown[0])}")
+    inside = "" if kind is CaseParameters else f"{place}."
+    return kind(**{name: _build(hints[name], item, f"{inside}{name}") for name, item in content.items()})
+
+
+def _object(value: typing.Any, place: str) -> dict[str, typing.Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} is no JSON object")
+    return value
 
 
 def zone_volumes_ml(gland: GlandParameters) -> dict[str, float]:

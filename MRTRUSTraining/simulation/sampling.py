@@ -38,10 +38,13 @@ def sample_case(
     """
     if preset not in PRESETS:
         raise InputError(f"There is no simulation preset {preset!r}: choose one of {', '.join(PRESETS)}.")
+    if seed < 0:
+        raise InputError(f"The seed {seed} cannot be used: a simulation needs a seed of 0 or more.")
     least, most = SPACINGS_MM
-    if seed < 0 or not least <= spacing_mm <= most:
+    if not least <= spacing_mm <= most:
         raise InputError(
-            f"A simulation needs a seed of 0 or more and a voxel spacing of {least:g} to {most:g} mm."
+            f"The spacing of {spacing_mm:g} mm cannot be used: a simulation needs a voxel spacing of "
+            f"{least:g} to {most:g} mm."
         )
     draw, settings = Draw(seed), PRESETS[preset]
     if random_contrast is not None:
