@@ -127,7 +127,7 @@ def test_after_augmentation_the_field_without_error_still_joins_the_glands(
         assert dice(moved, changed.fixed_labels) > 0.95
         assert dice(moved, changed.fixed_labels) > dice(changed.moving_labels, changed.fixed_labels) + 0.02
         # The relation of the unchanged pair is no longer right.
-        assert float(dense_error_mm(changed, truth_of(sample))) > 2
+        assert float(dense_error_mm(changed, truth_of(sample))) > 1.5
         flips.add(_was_flipped(sample, changed))
     assert flips == {True, False}, "the seeds cover both"
 

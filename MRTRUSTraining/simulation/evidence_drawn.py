@@ -215,7 +215,7 @@ def gland_findings(glands: Sequence[GlandParameters]) -> list[Finding]:
             _CONSTANT,
             expected="about 0",
             source=zones,
-            shown=f"{large_slope:.2f}: {spread((volume - inner)[large], digits=1, unit='ml')}",
+            shown=_growth_shown(large_slope, (volume - inner)[large]),
         ),
         finding(
             "share of glands whose central gland is 30 to 80 %",
@@ -230,6 +230,12 @@ def gland_findings(glands: Sequence[GlandParameters]) -> list[Finding]:
 def _growth(volume_ml: np.ndarray, zone_ml: np.ndarray) -> float:
     """Slope of a zone's volume over the gland's; nan where there are too few glands for one."""
     return float(np.polyfit(volume_ml, zone_ml, 1)[0]) if len(volume_ml) > 2 else math.nan
+
+
+def _growth_shown(slope: float, zone_ml: np.ndarray) -> str:
+    if math.isnan(slope):
+        return "too few drawn"
+    return f"{slope:.2f}: {spread(zone_ml, digits=1, unit='ml')}"
 
 
 def tissue_findings(preset: str, count: int = 500) -> list[Finding]:
