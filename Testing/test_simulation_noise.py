@@ -15,6 +15,7 @@ from MRTRUSTraining.simulation.noise import smooth_noise, smooth_trend
 from MRTRUSTraining.simulation.sampling import sample_case
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.slow
 
 
 def correlation(make: Callable[[int], torch.Tensor], lag: int, seeds: int) -> float:
