@@ -412,6 +412,7 @@ def test_started_again_nothing_that_has_ended_is_run(batch: _Batch, tmp_path: Pa
     assert all(now.finished is None for now in seen)
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_run_again(batch: _Batch, tmp_path: Path, case_files: CaseFiles):
     """A repaired case, another setting of one case, a removed result, a new case; failed ones when asked."""
     output = batch.copy(tmp_path)
@@ -431,6 +432,7 @@ def test_only_what_changed_is_run_again(batch: _Batch, tmp_path: Path, case_file
     result.check()
 
 
+@pytest.mark.slow
 def test_changed_settings_run_a_case_again(batch: _Batch, tmp_path: Path, case_files: CaseFiles, run_cli):
     output = batch.copy(tmp_path)
     table = _table(tmp_path / "cases.csv", case_files, ["good"])

@@ -187,6 +187,7 @@ def test_syn_takes_the_rigid_stage_of_the_methods_before_it(tmp_path: Path) -> N
     assert rows[2].jacobian_min > 0
 
 
+@pytest.mark.slow
 def test_rigid_is_the_same_before_and_after_a_network_with_a_rigid_part_of_its_own(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", "muregpro", ("a",))
     models = tmp_path / "models"

@@ -27,6 +27,7 @@ def spacing_and_contrast(case: LoadedCase) -> tuple[float, float]:
     return case.mr.GetSpacing()[0], float(sitk.GetArrayFromImage(case.mr).mean())
 
 
+@pytest.mark.slow
 def test_the_window_moves_with_the_step_alone() -> None:
     source = FreshSamples(COARSE, name_and_volume)
     names = [[name for name, _ in source.at(step)] for step in (0, 2, 3, 9)]
@@ -34,6 +35,7 @@ def test_the_window_moves_with_the_step_alone() -> None:
     assert FreshSamples(COARSE, name_and_volume).at(9) == source.at(9)
 
 
+@pytest.mark.slow
 def test_workers_make_the_same_cases() -> None:
     with_workers = FreshSamples(FreshSettings(2, 5, 3, workers=1, spacing_mm=4.0), name_and_volume)
     try:

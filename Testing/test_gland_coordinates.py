@@ -135,6 +135,7 @@ def test_the_loss_counts_the_gland_alone() -> None:
     assert float(coordinate_error(found, truth, 1 - inside)) == pytest.approx(0.0, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_coordinates_are_learnt(case, tmp_path: Path) -> None:
     """A few steps lower their error; a run's folder, the cache and the exported model carry them."""
     torch.manual_seed(0)
@@ -358,6 +359,7 @@ def _registrator(folder: Path, names: dict[str, str] | None = None) -> Installed
     )
 
 
+@pytest.mark.slow
 def test_a_registration_is_trained_with_coordinates(
     case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,6 +126,7 @@ def test_bad_input_is_said_and_leaves_nothing(case_files: CaseFiles, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_cancel_ends_ants_and_a_launchers_child_in_time(case_files: CaseFiles, tmp_path: Path, started):
     """The old result stays as it was, and neither processes nor temporary files are left."""
     output = tmp_path / "out"

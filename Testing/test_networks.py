@@ -249,6 +249,7 @@ def test_nearest_warp_agrees_with_scipy() -> None:
     assert np.mean(torch_warp(volume, displacement, "nearest") != expected) < 1e-3
 
 
+@pytest.mark.slow
 def test_warp_agrees_with_monai() -> None:
     from monai.networks.blocks import Warp
 

@@ -79,6 +79,7 @@ def test_a_run_says_what_it_is(data: Path, cache: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run").iterdir() if path.suffix == ".tmp"] == []
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_run(data: Path, cache: Path, tmp_path: Path) -> None:
     run(tiny(), data, tmp_path / "a", cache, steps=2)
     torch.rand(7)
@@ -252,6 +253,7 @@ def test_run_and_resume_by_command(
     assert (read_seconds(tmp_path / "tiny" / "time.json") or 0) > 0
 
 
+@pytest.mark.slow
 def test_landmarks_that_are_left_out_are_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -447,6 +447,7 @@ def test_presets_shift_settings_beyond_those_trained_on():
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, {False}), (1.0, {True}), (0.5, {False, True})])
+@pytest.mark.slow
 def test_the_share_of_random_contrasts_is_as_asked(share, expected):
     count = 4 if len(expected) > 1 else 1
     drawn = [sample_case(3 + n, spacing_mm=4.0, random_contrast=share) for n in range(count)]
@@ -607,6 +608,7 @@ def test_the_command_refuses_a_file_as_its_folder(train_cli, tmp_path):
     assert "out is a file" in message
 
 
+@pytest.mark.slow
 def test_processes_side_by_side_make_the_same_cases(train_cli, tmp_path):
     for jobs in (1, 2):
         options = ("--cases", 2, "--seed", 4, "--spacing-mm", 3, "--jobs", jobs)
@@ -757,6 +759,7 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path):
         command.check_request(cases=1, output=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_no_bit():
     """With more threads sums are shared, and rounded, otherwise; the caller's setting is left as it was."""
     before = torch.get_num_threads()

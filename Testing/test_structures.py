@@ -308,6 +308,7 @@ def test_other_contrast_is_inside_the_structures_alone(simulated) -> None:
     assert float(changed[0, 0, :2].abs().max()) < 1e-6
 
 
+@pytest.mark.slow
 def test_both_stages_train_and_what_is_exported_is_what_was_trained(tmp_path: Path, simulated) -> None:
     """Segmenters that begin with another's weights, their export, and a registration that is shown them."""
     method = settings()
@@ -385,6 +386,7 @@ def finished(folder: Path, network: torch.nn.Module, *, start_from: str | None =
     (folder / "run.json").write_text(json.dumps(content), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_eight_bits_say_nearly_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = VNet(widths=(4, 8, 8, 8, 8), classes=4)
@@ -455,6 +457,7 @@ def test_channels_and_classes_have_the_parameters_that_they_need() -> None:
     assert float(seen.sum(1).max()) < 1
 
 
+@pytest.mark.slow
 def test_a_run_may_begin_with_a_model_in_eight_bits(tmp_path: Path) -> None:
     """What it begins with are the numbers that the integers stand for."""
     torch.manual_seed(0)
@@ -472,6 +475,7 @@ def test_a_run_may_begin_with_a_model_in_eight_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"coordinates": True}], ids=["structures", "coordinates too"])
+@pytest.mark.slow
 def test_a_model_of_structures_is_made_smaller(tmp_path: Path, options: dict[str, bool]) -> None:
     torch.manual_seed(0)
     widths = (4, 8, 8, 8, 8)
@@ -492,6 +496,7 @@ def test_a_model_of_structures_is_made_smaller(tmp_path: Path, options: dict[str
     assert float((found - expected).abs().max()) < 0.1
 
 
+@pytest.mark.slow
 def test_an_interrupted_export_leaves_the_model_that_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,6 +517,7 @@ def test_an_interrupted_export_leaves_the_model_that_was_there(
     check_file(InstalledModel(read_card(card), card))
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_made_smaller(tmp_path: Path) -> None:
     """Of two networks, for blurred and for sharp volumes, the second; and what cannot be done is said."""
     torch.manual_seed(0)

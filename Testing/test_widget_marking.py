@@ -154,6 +154,7 @@ def test_an_empty_list_is_refused_and_not_asked_about(opened: OpenModule, tmp_pa
         write_inputs(inputs, tmp_path, {"method": "rigid"})
 
 
+@pytest.mark.slow
 def test_given_landmarks_disappear_behind_those_of_the_result():
     """A result has its own copies; the user's lists keep their points, and can be shown again."""
     from test_widget import fill
