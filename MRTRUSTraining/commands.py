@@ -11,6 +11,7 @@ import typer
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 
 from .data.case_files import LAYOUTS, Layout
+from .seeds import check_seed
 from .simulation.presets import PRESETS, SPACING_MM
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ def changed(row: Row, steps: int | None, learning_rate: float | None, seed: int 
         return row
     if (steps is not None and steps < 1) or (learning_rate is not None and learning_rate <= 0):
         raise InputError("Steps and learning rate must be positive.")
-    if seed is not None and seed < 0:
-        raise InputError(f"The seed {seed} cannot be used; give 0 or more.")
+    if seed is not None:
+        check_seed(seed)
     schedule = replace(
         row.schedule,
         steps=row.schedule.steps if steps is None else steps,

@@ -14,6 +14,7 @@ from MRTRUSRegistrationLib.models import find_model, resolve_device
 from MRTRUSRegistrationLib.pipeline import METHOD_NAMES, Settings, method_named
 
 from ..data.cases import LAYOUTS, Case, Layout, find_cases, find_part, find_parts, read_case_names
+from ..seeds import check_seed
 from .evaluate import ZEROED, Masks, MetricsRow
 from .extras import MEASURE_SETS, MeasureSet
 
@@ -110,8 +111,7 @@ def _show_unpaired(row: MetricsRow) -> None:
 
 def _check_runnable(methods: Sequence[str], settings: Settings, masks: Masks) -> None:
     """`InputError` for what would fail in every case: found before the first is computed."""
-    if settings.seed < 0:
-        raise InputError(f"The seed {settings.seed} is negative; give 0 or more.")
+    check_seed(settings.seed)
     resolve_device(settings.device)
     for method in methods:
         found = method_named(method.removesuffix(ZEROED), settings.models)

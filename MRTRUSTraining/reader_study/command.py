@@ -10,6 +10,7 @@ import typer
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.outputs import SYSTEM_FILES, staging_folder
 
+from ..seeds import check_seed
 from .delong import IntervalKind
 from .study import read_study
 
@@ -30,7 +31,7 @@ def reader_study(
 
     if interval not in ("wald", "logit"):
         raise InputError(f"The interval {interval!r} is not known; use wald or logit.")
-    _check_seed(seed)
+    check_seed(seed)
     _check_folder(output, FILES if overwrite else (), "--overwrite replaces earlier results")
     results = analyse(read_study(scores), Settings(cast(IntervalKind, interval), seed))
     with staging_folder(output) as folder:
@@ -53,7 +54,7 @@ def reader_form(
     """Write the readers' forms: a page that works offline and an empty CSV for each reader and condition."""
     from .form import Plan, read_cases, write_forms
 
-    _check_seed(seed)
+    check_seed(seed)
     plan = Plan(read_cases(cases), _names(readers), _names(conditions), _names(side_only), seed)
     _check_folder(output, (), "forms are never replaced, because answers may be in them")
     with staging_folder(output) as folder:
@@ -70,7 +71,7 @@ def made_up_study(
 
     from .made_up import made_up_csv
 
-    _check_seed(seed)
+    check_seed(seed)
     if output.exists():
         raise InputError(f"{output} is there already; give another name.")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +81,6 @@ def made_up_study(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _check_seed(seed: int) -> None:
-    if seed < 0:
-        raise InputError(f"The seed {seed} cannot be used; give 0 or more.")
 
 
 def _check_folder(folder: Path, own: tuple[str, ...], hint: str) -> None:
