@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Generic, TypeVar, Union
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..simulation.cases import SimulatedCase, simulate
 from ..simulation.parameters import CaseParameters
 from ..simulation.presets import SPACING_MM
 from ..simulation.sampling import sample_case
+from ..workers import Workers
 from .cases import LoadedCase, centred_initial
 
 Sample = TypeVar("Sample")
@@ -96,7 +96,7 @@ class FreshSamples(Generic[Sample]):
         self._settings, self._prepare = settings, prepare
         self._ready: OrderedDict[int, Sample] = OrderedDict()
         self._coming: dict[int, Future[Sample]] = {}
-        self._pool: ProcessPoolExecutor | None = None
+        self._workers: Workers | None = None
 
     def at(self, step: int) -> Sequence[Sample]:
         """The samples of the window at this step; what the next one needs is begun."""
@@ -116,18 +116,18 @@ class FreshSamples(Generic[Sample]):
     def _begin(self, seed: int) -> None:
         if seed in self._ready or seed in self._coming:
             return
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._settings.workers, mp_context=get_context("spawn"))
-        self._coming[seed] = self._pool.submit(make_sample, seed, self._settings, self._prepare, threads=1)
+        if self._workers is None:
+            self._workers = Workers(self._settings.workers)
+        self._coming[seed] = self._workers.submit(make_sample, seed, self._settings, self._prepare, threads=1)
 
     def _make(self, seed: int) -> Sample:
         return make_sample(seed, self._settings, self._prepare)
 
     def close(self) -> None:
         """End the workers; cases that they have begun are lost."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool, self._coming = None, {}
+        if self._workers is not None:
+            self._workers.close()
+            self._workers, self._coming = None, {}
 
 
 def samples_at(source: Source[Sample], step: int) -> Sequence[Sample]:

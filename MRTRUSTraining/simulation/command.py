@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import signal
-from collections.abc import Collection, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -88,37 +87,15 @@ def _in_turn(request: _Request, cases: int) -> Generator[int, None, None]:
 
 def _at_once(request: _Request, cases: int, jobs: int) -> Generator[int, None, None]:
     """The numbers of the cases as they are done; where it ends early, the workers end with it."""
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import active_children, get_context
+    from concurrent.futures import as_completed
 
-    others = set(active_children())
-    deaf = (signal.SIGINT, signal.SIG_IGN)
-    spawn = get_context("spawn")
-    with ProcessPoolExecutor(jobs, spawn, initializer=signal.signal, initargs=deaf) as workers:
-        try:
-            with _ctrl_c_ignored():
-                made = {workers.submit(request.make, n, threads=1): n for n in range(cases)}
-            for each in as_completed(made):
-                each.result()
-                yield made[each]
-        except BaseException:
-            # A case takes long, and what is not done is removed anyway.
-            for worker in set(active_children()) - others:
-                worker.terminate()
-            raise
+    from ..workers import Workers
 
-
-@contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """Processes started meanwhile ignore Ctrl+C from their first moment, where settings are inherited.
-
-    A terminal sends it to all of them, and this process is the one that ends them.
-    """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with closing(Workers(jobs)) as workers:
+        made = {workers.submit(request.make, n, threads=1): n for n in range(cases)}
+        for each in as_completed(made):
+            each.result()
+            yield made[each]
 
 
 @dataclass(frozen=True)
