@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -12,8 +13,9 @@ import typer
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSRegistrationLib.models import find_model, resolve_device
 from MRTRUSRegistrationLib.pipeline import METHOD_NAMES, Settings, method_named
+from MRTRUSRegistrationLib.results import Registration
 
-from ..data.cases import LAYOUTS, Case, Layout, find_cases, find_part, find_parts, read_case_names
+from ..data.cases import LAYOUTS, Case, Layout, LoadedCase, find_cases, find_part, find_parts, read_case_names
 from ..seeds import check_seed
 from .evaluate import ZEROED, Masks, MetricsRow
 from .extras import MEASURE_SETS, MeasureSet
@@ -41,6 +43,10 @@ def evaluate(
             "challenge.csv), paper-b, dense (which part of the error is global, where the true map is known)."
         ),
     ] = "",
+    pictures: Annotated[
+        bool,
+        typer.Option(help="Also draw a page a case: outlines, and registered MR, TRUS and original MR."),
+    ] = False,
 ) -> None:
     """Register every case with every method and compare with its reference labels."""
     from MRTRUSRegistrationLib.outputs import write_text_atomically
@@ -61,7 +67,13 @@ def evaluate(
     _make_folder(output)
     simulated = {case.name for case in found if case.truth_path is not None}
     rows = run(
-        found, wanted, masks=known, settings=settings, on_row=_keeping(output, simulated), measures=sets
+        found,
+        wanted,
+        masks=known,
+        settings=settings,
+        on_row=_keeping(output, simulated),
+        measures=sets,
+        on_case=partial(_draw, output) if pictures else None,
     )
     # First, so that nothing that fails in the summary loses the figures.
     metrics = write_tables(rows, output)
@@ -97,6 +109,14 @@ def _keeping(folder: Path, simulated: Collection[str]) -> Callable[[MetricsRow],
         write_text_atomically(metrics_csv(rows), folder / _SO_FAR)
 
     return keep
+
+
+def _draw(output: Path, case: LoadedCase, results: Mapping[str, Registration]) -> None:
+    """Draw the page of a case, unless all its methods failed."""
+    from .pictures import draw_page
+
+    if results:
+        draw_page(case, results, output / "pictures" / f"{case.name}.png")
 
 
 def _show(row: MetricsRow) -> None:

@@ -31,6 +31,7 @@ from .mureg import ChallengeFigures
 Masks = Literal["reference", "predicted"]
 # A control: the network gets the glands' shapes but images without content.
 ZEROED = "+zeroed"
+OnCase = Callable[[LoadedCase, Mapping[str, Registration]], None]
 _NO_COLUMN: Mapping[str, Any] = {"column": False}
 
 
@@ -91,8 +92,12 @@ def evaluate_case(
     masks: Masks,
     settings: Settings,
     measures: Collection[MeasureSet] = (),
+    on_result: Callable[[str, Registration], object] | None = None,
 ) -> Iterator[MetricsRow]:
-    """Run every method on one case; stages that methods share are computed once and counted for each."""
+    """Run every method on one case; stages that methods share are computed once and counted for each.
+
+    `on_result` is given the result of every method that did not fail.
+    """
     done: Registration | None = None
     extras = Extras.of(case, measures)
     glands = _reference_glands(case) if masks == "reference" else None
@@ -125,6 +130,8 @@ def evaluate_case(
             seconds += done.timings_s["align"]
         if done is None and shares:
             done = result
+        if on_result is not None:
+            on_result(method, result)
         yield _scored(row, case, result, seconds, extras)
 
 
@@ -245,14 +252,18 @@ def evaluate(
     settings: Settings,
     on_row: Callable[[MetricsRow], None] | None = None,
     measures: Collection[MeasureSet] = (),
+    on_case: OnCase | None = None,
 ) -> list[MetricsRow]:
     """Every method on every case. A case that fails has a row with its error and stops nothing.
 
-    `measures` names sets of measures to take besides, see `Extras`.
+    `measures` names sets of measures to take besides, see `Extras`. `on_case` is given every case that could
+    be loaded when its last method has run, with the results of those that did not fail, by method.
     """
     rows = []
     for case in cases:
-        for row in _case_rows(case, methods, masks=masks, settings=settings, measures=measures):
+        for row in _case_rows(
+            case, methods, masks=masks, settings=settings, measures=measures, on_case=on_case
+        ):
             rows.append(row)
             if on_row is not None:
                 on_row(row)
@@ -266,6 +277,7 @@ def _case_rows(
     masks: Masks,
     settings: Settings,
     measures: Collection[MeasureSet],
+    on_case: OnCase | None,
 ) -> Iterator[MetricsRow]:
     """The rows of one case, each with the error where the case cannot even be loaded."""
     try:
@@ -274,7 +286,18 @@ def _case_rows(
         for method in methods:
             yield MetricsRow(case.name, method, masks, patient=case.patient, error=str(error))
         return
-    yield from evaluate_case(loaded, methods, masks=masks, settings=settings, measures=measures)
+    results: dict[str, Registration] = {}
+    yield from evaluate_case(
+        loaded,
+        methods,
+        masks=masks,
+        settings=settings,
+        measures=measures,
+        # Otherwise none is kept beyond its turn.
+        on_result=None if on_case is None else results.__setitem__,
+    )
+    if on_case is not None:
+        on_case(loaded, results)
 
 
 def unpaired_by_case(rows: Sequence[MetricsRow]) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,71 @@
+"""The page of pictures of an evaluated case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_case import write_dataset
+from PIL import Image
+
+from MRTRUSRegistrationLib.cli import add_plugins
+
+RED, YELLOW, BLUE = (255, 0, 0), (255, 255, 0), (0, 191, 255)
+
+
+def evaluate_with_pictures(folder: Path, run_cli, *options: str) -> int:
+    add_plugins()
+    given = ["--data", folder, "--layout", "muregpro", "--masks", "reference", "--output", folder / "out"]
+    return run_cli(["evaluate", *given, "--methods", "initial,centroid", *options])[0]
+
+
+def of_colour(page: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """(row, column): which pixels have about this colour."""
+    return np.abs(page.astype(int) - colour).max(axis=-1) < 60
+
+
+def seen(page: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int(of_colour(page, colour).sum())
+
+
+def column(page: np.ndarray, colour: tuple[int, int, int]) -> float:
+    """The mean column of an outline in the first picture of a row."""
+    return float(np.argwhere(of_colour(page[:, : page.shape[1] // 6], colour))[:, 1].mean())
+
+
+@pytest.fixture
+def page(tmp_path: Path, run_cli) -> np.ndarray:
+    write_dataset(tmp_path, "muregpro", ("a",))
+    assert evaluate_with_pictures(tmp_path, run_cli, "--pictures") == 0
+    return np.asarray(Image.open(tmp_path / "out" / "pictures" / "a.png").convert("RGB"))
+
+
+def test_a_page_has_a_row_of_outlines_and_one_a_method(page: np.ndarray) -> None:
+    height, width = page.shape[:2]
+    assert height / width == pytest.approx(3 / 6, abs=0.01)
+    outlines, before, after = np.array_split(page, 3)
+    # Reference masks were used, so that the blue lies on the red.
+    assert seen(outlines, BLUE) > 300
+    assert seen(outlines, YELLOW) < 30
+    assert min(seen(before, YELLOW), seen(after, YELLOW)) > 300
+
+
+def test_outlines_meet_where_the_method_matched_them(page: np.ndarray) -> None:
+    """Before, the MR's gland lies 2 mm to the right, which is the picture's left."""
+    _, before, after = np.array_split(page, 3)
+    assert column(before, RED) - column(before, YELLOW) > 3
+    assert column(after, RED) == pytest.approx(column(after, YELLOW), abs=1.5)
+
+
+def test_a_case_that_cannot_be_loaded_has_no_page(tmp_path: Path, run_cli) -> None:
+    write_dataset(tmp_path, "muregpro", ("a", "b"))
+    (tmp_path / "us_labels" / "a.nii.gz").write_bytes(b"broken")
+    assert evaluate_with_pictures(tmp_path, run_cli, "--pictures") == 3
+    assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["b.png"]
+
+
+def test_no_page_is_drawn_unasked(tmp_path: Path, run_cli) -> None:
+    write_dataset(tmp_path, "muregpro", ("a",))
+    assert evaluate_with_pictures(tmp_path, run_cli) == 0
+    assert not (tmp_path / "out" / "pictures").exists()
