@@ -446,6 +446,22 @@ def test_presets_shift_settings_beyond_those_trained_on():
     assert shifted.zone_t2_ratio[0] <= peripheral / transition <= shifted.zone_t2_ratio[1]
 
 
+def test_a_seed_is_the_same_patient_at_either_field_strength() -> None:
+    low, high = (
+        [sample_case(seed, preset=f"clinical-{field}t", spacing_mm=4.0) for seed in range(12)]
+        for field in ("1.5", "3")
+    )
+    for number, (before, after) in enumerate(zip(low, high, strict=True)):
+        assert (before.mr.field_t, after.mr.field_t) == (1.5, 3.0)
+        assert replace(before, mr=after.mr, preset=after.preset) == after
+        # T2 is shorter at 3 T; the usual preset is one of both.
+        t2 = [case.mr.tissues["transition"][0] for case in (before, after)]
+        assert t2[0] == pytest.approx(1.04 * t2[1])
+        either = replace(sample_case(number, spacing_mm=4.0), preset="")
+        assert either in [replace(case, preset="") for case in (before, after)]
+    assert np.mean([case.mr.snr for case in high]) > 1.3 * np.mean([case.mr.snr for case in low])
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0.0, {False}), (1.0, {True}), (0.5, {False, True})])
 @pytest.mark.slow
 def test_the_share_of_random_contrasts_is_as_asked(share, expected):

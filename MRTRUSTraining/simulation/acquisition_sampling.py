@@ -37,7 +37,9 @@ _PERIPHERAL_T2 = (149.0, 32.0)
 
 
 def sample_mr(draw: Draw, settings: Preset, spacing_mm: float) -> MrParameters:
-    field = float(draw.choice((1.5, 3.0)))  # type: ignore[arg-type]
+    # Drawn in any case, so that a seed is the same patient at either field strength.
+    drawn = float(draw.choice((1.5, 3.0)))  # type: ignore[arg-type]
+    field = settings.field_t or drawn
     slice_mm = draw.between(settings.slice_mm)
     # Higher field: more signal and stronger bias.
     low, high = settings.snr

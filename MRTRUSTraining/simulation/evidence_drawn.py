@@ -239,12 +239,13 @@ def _growth_shown(slope: float, zone_ml: np.ndarray) -> str:
 
 
 def tissue_findings(preset: str, count: int = 500) -> list[Finding]:
-    """T2 of the zones between patients, at 3 T."""
+    """T2 of the zones between patients, at 3 T, or at the preset's own field strength."""
     drawn = [sample_mr(Draw(seed), PRESETS[preset], SPACING_MM) for seed in range(count)]
+    field_t = max(each.field_t for each in drawn)
     published = {"peripheral": (149, 49, (125, 165)), "transition": (125, 26, (105, 140))}
     rows = []
     for zone, (mean, sd, limits) in published.items():
-        t2 = [each.tissues[zone][0] for each in drawn if each.field_t > 2]
+        t2 = [each.tissues[zone][0] for each in drawn if each.field_t == field_t]
         rows += _t2_rows(f"T2 of the {zone} zone", t2, limits, mean=mean, sd=sd)
     return rows
 

@@ -11,7 +11,10 @@ TRUS_EXTENT_VOX = (81, 118, 88)
 
 @dataclass(frozen=True)
 class Preset:
-    """The settings in which presets differ; pairs are the ends of uniform distributions."""
+    """The settings in which presets differ; pairs are the ends of uniform distributions.
+
+    `field_t` is the MR scanner's field strength, None where it may be either 1.5 or 3 T.
+    """
 
     axial_fwhm_mm: tuple[float, float] = (0.3, 0.5)
     lateral_fwhm_near_mm: tuple[float, float] = (0.5, 0.8)
@@ -32,10 +35,13 @@ class Preset:
     cyst_share: float = 0.4
     shadow_share: float = 0.4
     gain_slope_db: tuple[float, float] = (-36.0, -8.0)
+    field_t: float | None = None
 
 
 PRESETS = {
     "clinical": Preset(),
+    "clinical-1.5t": Preset(field_t=1.5),
+    "clinical-3t": Preset(field_t=3.0),
     # Ends that "clinical" never reaches: a test of settings that no model was trained on.
     "shifted": Preset(
         axial_fwhm_mm=(0.6, 0.9),
