@@ -1,5 +1,5 @@
 """`python -m MRTRUSRegistrationLib` is the command `mrtrus`."""
 
-from .cli import main
+from .entry import main
 
 main()

@@ -16,7 +16,6 @@ from MRTRUSRegistrationLib.errors import InputError
 from ..devices import check_device
 from .parameters import CaseParameters, read_parameters
 from .presets import PRESETS, SPACING_MM
-from .sampling import sample_case
 
 
 def simulate(
@@ -112,6 +111,8 @@ class _Request:
     given: CaseParameters | None
 
     def draw(self, number: int) -> CaseParameters:
+        from .sampling import sample_case
+
         return self.given or sample_case(
             self.seed + number,
             preset=self.preset,

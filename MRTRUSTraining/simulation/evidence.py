@@ -17,7 +17,6 @@ from MRTRUSRegistrationLib.errors import InputError
 from .command import check_request
 from .findings import Finding, finding, spread, table
 from .presets import PRESETS, SPACING_MM
-from .sampling import sample_case
 
 if TYPE_CHECKING:
     from .cases import SimulatedCase
@@ -54,6 +53,7 @@ def simulation_evidence(
 ) -> None:
     """Measure the simulator against its sources; real pairs stand beside blurred cases where given."""
     from .pictures import public_pairs
+    from .sampling import sample_case
 
     check_request(cases=cases, output=output)
     if drawn < 1:
@@ -97,6 +97,7 @@ def _render(parameters: Sequence[CaseParameters]) -> _Rendered:
     from rich.progress import track
 
     from .cases import simulate
+    from .sampling import sample_case
 
     made, seconds = [], []
     for each in track(parameters, description="Rendering"):

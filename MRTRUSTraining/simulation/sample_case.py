@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -15,8 +15,8 @@ from MRTRUSRegistrationLib.landmarks import write_landmarks
 from MRTRUSRegistrationLib.results import Landmarks
 from MRTRUSRegistrationLib.transforms import transform_points_mm
 
-from .cases import SimulatedCase, simulate, stack_labels
-from .sampling import sample_case
+if TYPE_CHECKING:
+    from .cases import SimulatedCase
 
 # Structures that a reader finds in both images; the zones are too large to point at.
 LANDMARKS = ("urethra", "lesions", "cysts", "calcifications", "seminal vesicles", "apex", "base")
@@ -36,6 +36,9 @@ def write_sample_case(
     preset: Annotated[str, typer.Option(help="Preset of the simulator.")] = "sample",
 ) -> None:
     """Simulate the bundled sample case: images, labels, landmarks and the parameters that regenerate it."""
+    from .cases import simulate, stack_labels
+    from .sampling import sample_case
+
     if output.is_dir() and any(output.iterdir()):
         raise InputError(f"The folder {output} is not empty; give a new one.")
     output.mkdir(parents=True, exist_ok=True)
