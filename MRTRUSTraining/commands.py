@@ -70,7 +70,9 @@ def rows() -> None:
 def run(
     output: RunsOption,
     row: Annotated[str | None, typer.Argument(help="A row's name (see `rows`) or a YAML file.")] = None,
-    table: Annotated[str | None, typer.Option(help="Instead: every row of table 1, 2 or B, in turn.")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="Instead: every row of table 1, 2, B or V, in turn.")
+    ] = None,
     data: DataOption = None,
     layout: LayoutOption = None,
     split: SplitOption = None,
@@ -210,14 +212,19 @@ def resume(
 
 
 def table(
-    name: Annotated[str, typer.Argument(help="1, 2 or B.")],
+    name: Annotated[str, typer.Argument(help="1, 2 or B; V for paper A's segmenters.")],
     runs: RunsOption,
     data: NeededDataOption,
     output: Annotated[Path, typer.Option(help="Folder for the table, metrics.csv and the exported models.")],
     layout: LayoutOption = None,
     split: SplitOption = None,
     part: Annotated[str, typer.Option(help="Part of the split: val or test.")] = "val",
-    also: Annotated[str, typer.Option(help="Other methods to compare, by commas.")] = "cmsa",
+    also: Annotated[
+        str | None,
+        typer.Option(
+            help="Other methods (of table V: segmenters) to compare, by commas; default: the bundled."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of ANTs.")] = 0,
 ) -> None:
@@ -232,7 +239,8 @@ def table(
     first = rows_of_table(name)[0]
     sources = _sources(first, data, layout, split, None, None)
     cases = part_cases(data, sources.layout, part, sources.split)
-    others = tuple(each.strip() for each in also.split(",") if each.strip())
+    compared = ("vnet-mr,vnet-trus" if name == "V" else "cmsa") if also is None else also
+    others = tuple(each.strip() for each in compared.split(",") if each.strip())
     request = TableRequest(name, runs, cases, output, others, Settings(device=device, seed=seed))
     made = make_table(request, command=command_line(), report=lambda line: print(line, flush=True))
     print(f"\n{made.markdown.read_text(encoding='utf-8')}\n{made.markdown}\n{made.csv}")

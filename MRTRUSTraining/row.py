@@ -24,7 +24,8 @@ from .data.case_files import Layout
 from .registration_settings import RegistrationSettings
 from .segmentation_training import SegmentationSettings
 
-TableName = Literal["1", "2", "B"]
+# Those of paper A, paper B's, and "V" for paper A's segmenters, whose figures stand in its text.
+TableName = Literal["1", "2", "B", "V"]
 TABLE_NAMES: tuple[TableName, ...] = get_args(TableName)
 _FOLDER = Path(__file__).resolve().parent / "rows"
 

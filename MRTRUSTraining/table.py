@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSRegistrationLib.geometry import Grid
-from MRTRUSRegistrationLib.models import InstalledModel, read_card, resolve_device
+from MRTRUSRegistrationLib.models import InstalledModel, check_file, list_models, read_card, resolve_device
 from MRTRUSRegistrationLib.outputs import write_text_atomically
 from MRTRUSRegistrationLib.pipeline import Settings, check_method
 from MRTRUSRegistrationLib.segmentation import segment_gland
@@ -18,7 +18,7 @@ from .data.cases import Case, LoadedCase, load_case
 from .data.unpaired import unpaired_in_all
 from .evaluation.evaluate import ZEROED, MetricsRow, evaluate, metrics_csv, unpaired_by_case
 from .export import export_registration, export_segmentation
-from .paper_b.measures import segmentation_figures
+from .paper_b.measures import SegmentationFigures, segmentation_figures
 from .registration_settings import RegistrationSettings
 from .row import Place, Row, rows_of_table
 from .run import reopen
@@ -29,11 +29,15 @@ from .watching import read_seconds
 Report = Callable[[str], None]
 # By method, by figure: one value a case, in the order of the cases.
 Figures = dict[str, dict[str, list[float]]]
+_NO_MASK = {each.name: float("nan") for each in fields(SegmentationFigures)}
 
 
 @dataclass(frozen=True)
 class TableRequest:
-    """Which table of which runs, on which cases, with which other methods of the pipeline beside them."""
+    """Which table of which runs, on which cases, with which other methods of the pipeline beside them.
+
+    Beside a table of segmenters `also` names installed segmenters.
+    """
 
     table: str
     runs: Path
@@ -53,7 +57,7 @@ class TableFiles:
 
 
 def make_table(request: TableRequest, *, command: str, report: Report = print) -> TableFiles:
-    """Write tableNAME.md and tableNAME.csv, metrics.csv, and the exported models.
+    """Write tableNAME.md and tableNAME.csv, the exported models, and metrics.csv where something registers.
 
     A row that is not trained stands in the table without our figures, as does a method on a case that it
     failed on. `InputError` where none can be compared, where the folder of the runs does not exist, where the
@@ -68,12 +72,13 @@ def make_table(request: TableRequest, *, command: str, report: Report = print) -
             f"{request.runs} holds no trained row of table {request.table}; train them by "
             f"`mrtrus-train run --table {request.table}`."
         )
-    found = _evaluated(rows, request, set(models), report)
-    figures = _registration_figures(found)
-    figures |= _segmentation_figures(rows, models, request, report)
+    found = [] if _segments_only(rows) else _evaluated(rows, request, set(models), report)
+    segmenters = _segmenters(rows, models, request)
+    masks = _segmentation_figures(segmenters, request, report)
+    figures = _registration_figures(found) | masks.figures
     lines = _lines(rows, figures, request)
     title = f"Table {request.table} on {len(request.cases)} pairs"
-    failed = tuple(sorted({row.case for row in found if row.error}))
+    failed = tuple(sorted({row.case for row in found if row.error} | masks.failed))
     page, table = (request.output / f"table{request.table}.{end}" for end in ("md", "csv"))
     write_text_atomically(table_markdown(request.table, lines, title=title, command=command), page)
     write_text_atomically(table_csv(request.table, lines), table)
@@ -87,10 +92,26 @@ def _check(rows: Sequence[Row], request: TableRequest) -> None:
     resolve_device(request.settings.device)
     own = {row.name for row in rows if _is_ready(row, request.runs)}
     models = request.output / "models"
+    if _segments_only(rows):
+        for name in request.also:
+            _installed_segmenter(name)
+        return
     for name in request.also:
         method = name.removesuffix(ZEROED)
         if method not in own:
             check_method(method, models if models.is_dir() else None)
+
+
+def _segments_only(rows: Sequence[Row]) -> bool:
+    return all(isinstance(row.method, SegmentationSettings) for row in rows)
+
+
+def _installed_segmenter(name: str) -> InstalledModel:
+    found = {each.card.name: each for each in list_models() if each.card.task == "segmentation"}
+    if name not in found:
+        raise InputError(f"There is no installed segmenter {name!r}; use some of {', '.join(found)}.")
+    check_file(found[name])
+    return found[name]
 
 
 def _is_ready(row: Row, runs: Path) -> bool:
@@ -161,21 +182,44 @@ def _by_figure(rows: Sequence[MetricsRow]) -> dict[str, list[float]]:
     return {name: [value[name] for value in values] for name in numbers}
 
 
+def _segmenters(
+    rows: Sequence[Row], models: Mapping[str, InstalledModel], request: TableRequest
+) -> dict[str, InstalledModel]:
+    """The trained segmenters of a table, and the installed ones to compare where it has nothing else."""
+    named = [row.name for row in rows if isinstance(row.method, SegmentationSettings)]
+    found = {name: models[name] for name in named if name in models}
+    also = request.also if _segments_only(rows) else ()
+    return found | {name: _installed_segmenter(name) for name in also}
+
+
+@dataclass(frozen=True)
+class _MaskFigures:
+    """The figures of segmenters' masks, and the cases that could not be loaded, which have nan."""
+
+    figures: Figures
+    failed: frozenset[str]
+
+
 def _segmentation_figures(
-    rows: Sequence[Row], models: Mapping[str, InstalledModel], request: TableRequest, report: Report
-) -> Figures:
-    segmenters = [row.name for row in rows if isinstance(row.method, SegmentationSettings)]
-    ready = [name for name in segmenters if name in models]
-    figures: Figures = {name: defaultdict(list) for name in ready}
-    device = resolve_device(request.settings.device) if ready else ""
-    for each in request.cases if ready else ():
-        case = load_case(each)
-        for name in ready:
-            values = _segmented(case, models[name], device)
+    segmenters: Mapping[str, InstalledModel], request: TableRequest, report: Report
+) -> _MaskFigures:
+    figures: Figures = {name: defaultdict(list) for name in segmenters}
+    device = resolve_device(request.settings.device) if segmenters else ""
+    failed = set()
+    for each in request.cases if segmenters else ():
+        try:
+            case = load_case(each)
+        except InputError as error:
+            report(f"{each.name}: {error}")
+            failed.add(each.name)
+            case = None
+        for name, model in segmenters.items():
+            values = _NO_MASK if case is None else _segmented(case, model, device)
             for figure, value in values.items():
                 figures[name][figure].append(value)
-            report(f"{case.name} {name}: DSC {values['dsc']:.3f}")
-    return figures
+            if case is not None:
+                report(f"{case.name} {name}: DSC {values['dsc']:.3f}")
+    return _MaskFigures(figures, frozenset(failed))
 
 
 def _segmented(case: LoadedCase, model: InstalledModel, device: str) -> dict[str, float]:
@@ -208,7 +252,17 @@ def _lines(rows: Sequence[Row], figures: Figures, request: TableRequest) -> list
     ]
     for name in request.also:
         place = Place(rows[0].place(table).table, len(lines) + 1, f"{name} (installed model)")
-        lines.append(line_of(name, place, table, figures=figures, patients=patients, training="installed"))
+        lines.append(
+            line_of(
+                name,
+                place,
+                table,
+                figures=figures,
+                patients=patients,
+                training="installed",
+                registers=not _segments_only(rows),
+            )
+        )
     return lines
 
 

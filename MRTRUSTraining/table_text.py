@@ -29,15 +29,19 @@ class Column:
 
 _DSC = Column("dsc", "DSC", "dsc", "dsc_sd", 3)
 _TRE = Column("tre_rms_mm", "TRE mm", "tre_mm", "tre_sd_mm", 2)
+_SEGMENTATION = (
+    _DSC,
+    Column("accuracy", "accuracy", "accuracy", "", 3),
+    Column("precision", "precision", "", "", 3),
+    Column("recall", "recall", "", "", 3),
+    Column("hd95_mm", "HD95 mm", "hd95_mm", "", 2),
+)
 COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "1": (_DSC, _TRE),
     "2": (_DSC, _TRE),
+    "V": _SEGMENTATION,
     "B": (
-        _DSC,
-        Column("accuracy", "accuracy", "accuracy", "", 3),
-        Column("precision", "precision", "", "", 3),
-        Column("recall", "recall", "", "", 3),
-        Column("hd95_mm", "HD95 mm", "hd95_mm", "", 2),
+        *_SEGMENTATION,
         # Paper B takes the mean over a case's points, as far as its text can be read.
         Column("tre_mean_mm", "TRE (mean) mm", "tre_mm", "", 2),
     ),

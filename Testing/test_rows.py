@@ -57,12 +57,16 @@ def test_the_tables_are_those_of_the_papers() -> None:
         ("paper-b-trus-2d", 0.9384, None),
         ("rern", 0.7481, 7.8562),
     ]
+    assert published["V"] == [("vnet-official-mr", 0.886, None), ("vnet-official-trus", 0.904, None)]
 
 
 @pytest.mark.parametrize("kind", [RegistrationSettings, SegmentationSettings])
 def test_no_row_of_the_tables_is_favoured(kind: type) -> None:
-    """Steps, rates, random changes, grid and seed are the same in all trained rows of a kind."""
-    rows = [r for table in TABLE_NAMES for r in rows_of_table(table) if isinstance(r.method, kind)]
+    """Steps, rates, random changes, grid and seed are the same in all trained rows of a kind.
+
+    Table V is apart: its rows have the budget of the official code.
+    """
+    rows = [r for table in "12B" for r in rows_of_table(table) if isinstance(r.method, kind)]
     alike = {"schedule": {repr(row.schedule) for row in rows}, "seed": {row.seed for row in rows}}
     names = ("misalignment", "shared", "mask_error", "intensity", "grid_vox", "spatial", "preprocessing")
     for name in names:
@@ -119,7 +123,8 @@ def test_the_official_segmenter_has_the_codes_width(modality: str) -> None:
     with torch.device("meta"):
         network = build_segmenter(official.method.network, **official.method.options)
     assert sum(parameter.numel() for parameter in network.parameters()) == 9_443_266
-    assert (official.method.loss, official.method.volume_agreement, official.places) == ("dice", None, ())
+    assert (official.method.loss, official.method.volume_agreement) == ("dice", None)
+    assert official.schedule == find_row("vnet-official-mr").schedule
     for name in ("modality", "preprocessing", "training_vox", "window_vox", "spatial", "intensity"):
         assert getattr(official.method, name) == getattr(ours.method, name), name
 

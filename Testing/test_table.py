@@ -20,7 +20,7 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import Preprocessing, read_card
 from MRTRUSTraining.cli import app
 from MRTRUSTraining.data.cases import find_part
-from MRTRUSTraining.networks.named import build_registration_network
+from MRTRUSTraining.networks.named import build_registration_network, build_segmenter
 from MRTRUSTraining.paper_b.measures import SegmentationFigures
 from MRTRUSTraining.row import Place, Published, Row, find_row, row_from
 from MRTRUSTraining.run import Run, write_record
@@ -206,6 +206,7 @@ def test_a_folder_of_runs_that_is_not_there_is_refused(
         (("--device", "gpu"), "device 'gpu' is not known"),
         (("--also", "foo"), "method 'foo' is not known"),
         (("--also", "foo+zeroed"), "method 'foo' is not known"),
+        (("--also", "cmsa", "V"), "no installed segmenter 'cmsa'"),
     ],
 )
 def test_what_no_case_could_be_compared_with_is_refused_at_once(
@@ -214,7 +215,8 @@ def test_what_no_case_could_be_compared_with_is_refused_at_once(
     data = tiny_data(tmp_path / "data")
     (tmp_path / "runs").mkdir()
     given = ["--data", str(data), "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
-    assert run_app(app, ["table", "1", *given, *option]) == 2
+    *option, table = option if option[-1] == "V" else (*option, "1")
+    assert run_app(app, ["table", table, *given, *option]) == 2
     said = capsys.readouterr().err
     assert message in said
     assert len(said.strip().splitlines()) == 1
@@ -231,6 +233,32 @@ def test_a_case_that_failed_decides_the_exit_code(tmp_path: Path, capsys: pytest
     assert run_app(app, ["table", "1", *given, "--also", "centroid"]) == 3
     assert "2 case(s) failed: c, d; see" in capsys.readouterr().err
     assert (tmp_path / "out" / "table1.md").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("bright_segmenters")
+def test_the_table_of_segmenters_registers_nothing(tmp_path: Path) -> None:
+    data, runs = tiny_data(tmp_path / "data"), tmp_path / "runs"
+    row = find_row("vnet-official-mr")
+    torch.manual_seed(0)
+    network = build_segmenter(row.method.network, widths=(2,) * 5)  # type: ignore[union-attr]
+    small = replace(row, method=replace(row.method, options={"widths": (2,) * 5}, window_vox=(32, 32, 32)))
+    write_record(Run(small, Sources(data), runs / row.name))
+    record = {"network": network.state_dict(), "step": 1, "figures": {"score": 0.0, "dsc_real": 0.5}}
+    torch.save({**record, "row": small.identity}, runs / row.name / "best.pt")
+    (data / "moving_images" / "d.nii.gz").write_bytes(b"no image")
+    said: list[str] = []
+    request = TableRequest("V", runs, find_part(data, "mrus", "val"), tmp_path / "out", also=("mr", "trus"))
+    made = make_table(request, command="mrtrus-train table V", report=said.append)
+    assert made.failed == ("d",)
+    rows = {row["row"]: row for row in csv.DictReader(made.csv.open(encoding="utf-8"))}
+    assert list(rows) == ["vnet-official-mr", "vnet-official-trus", "mr", "trus"]
+    assert (rows["vnet-official-trus"]["training"], rows["mr"]["training"]) == ("not trained", "installed")
+    assert rows["vnet-official-mr"]["dsc_published"] == "0.8860"
+    assert all(float(rows[name]["dsc_mean"]) > 0.9 for name in ("mr", "trus"))
+    assert [rows[name]["dsc_pairs"] for name in ("vnet-official-mr", "mr")] == ["1", "1"]
+    assert "d.nii.gz" in said[-1]
+    assert not (tmp_path / "out" / "metrics.csv").exists()
 
 
 @pytest.mark.slow
