@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 import typer
 from dataset_case import LANDMARKS_MM, write_dataset
 from input_cases import OBLIQUE as DICOM_GRID
@@ -17,9 +18,8 @@ from shapes import array, ellipsoid, points_mm, turned
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, mask_volume_ml, orientation_code
-from MRTRUSTraining.data.augmentation import random_affine, random_displacement
+from MRTRUSTraining.data.augmentation import random_affine, random_displacement, random_intensity
 from MRTRUSTraining.data.cases import find_cases, find_parts, load_case
-from MRTRUSTraining.paper_b.augmentation import AUGMENTATION
 from MRTRUSTraining.paper_b.command import prepare_paper_b
 from MRTRUSTraining.paper_b.measures import registration_figures, segmentation_figures
 from MRTRUSTraining.paper_b.preprocessing import (
@@ -32,6 +32,8 @@ from MRTRUSTraining.paper_b.preprocessing import (
     trimmed,
 )
 from MRTRUSTraining.paper_b.settings import HarmonisationSettings, PaperBSettings, SideSettings
+from MRTRUSTraining.row import find_row
+from MRTRUSTraining.segmentation_training import SegmentationSettings
 
 SETTINGS = PaperBSettings()
 OBLIQUE = Grid.centred(np.array((12.0, -30.0, 7.0)), (90, 70, 40), (0.9, 0.9, 1.8), turned(0.3, -0.2, 0.4))
@@ -194,17 +196,22 @@ def test_three_figures_of_a_registration() -> None:
         registration_figures(gland, gland, points, points[:1])
 
 
-def test_augmentation_rotates_translates_and_scales_only() -> None:
-    rng = np.random.default_rng(3)
-    matrices, shifts = zip(*(random_affine(rng, AUGMENTATION) for _ in range(200)), strict=True)
+@pytest.mark.parametrize("name", ["mr-2d", "mr-3d", "trus-2d", "trus-3d"])
+def test_the_rows_rotate_translate_and_scale_only(name: str) -> None:
+    method = find_row(f"paper-b-{name}").method
+    assert isinstance(method, SegmentationSettings)
+    rng, spread = np.random.default_rng(3), method.spatial
+    matrices, shifts = zip(*(random_affine(rng, spread) for _ in range(200)), strict=True)
     for matrix in matrices[:20]:
         squared = matrix.T @ matrix
         np.testing.assert_allclose(squared, np.diag(np.diag(squared)), atol=1e-12)
     scales = np.log([np.sqrt(np.diag(m.T @ m)) for m in matrices])
-    assert scales.std() == pytest.approx(0.1, rel=0.15)
-    assert np.std(shifts) == pytest.approx(5.0, rel=0.15)
-    field = random_displacement(rng, AUGMENTATION, (8, 9, 10)).numpy()
+    assert scales.std() == pytest.approx(0.08, rel=0.15)
+    assert np.std(shifts) == pytest.approx(4.0, rel=0.15)
+    field = random_displacement(rng, spread, (8, 9, 10)).numpy()
     np.testing.assert_allclose(np.diff(field, n=2, axis=2), 0, atol=1e-5)
+    image = torch.rand(1, 1, 8, 9, 10)
+    torch.testing.assert_close(random_intensity(image, rng, method.intensity), image)
 
 
 # --- the command ---------------------------------------------------------------------------------------
