@@ -15,7 +15,7 @@ import torch
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
 from MRTRUSRegistrationLib.measures import dsc
-from MRTRUSRegistrationLib.models import Preprocessing, Sharper, prepare_image
+from MRTRUSRegistrationLib.models import BEYOND_GLAND, Preprocessing, Sharper, prepare_image
 from MRTRUSRegistrationLib.segmentation import class_probabilities, clean_mask, window_about
 
 from .data.augmentation import (
@@ -221,6 +221,11 @@ class SegmentationTask:
         self._validation = validation
         self._sources = list(training)
 
+    @property
+    def _within(self) -> list[int]:
+        """The numbers of the structures that lie in the gland."""
+        return [n for n, name in enumerate(self.settings.structures) if name not in BEYOND_GLAND]
+
     def loss(
         self, forward: Forward, rngs: Sequence[np.random.Generator]
     ) -> tuple[torch.Tensor, dict[str, float]]:
@@ -244,7 +249,8 @@ class SegmentationTask:
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """The last three channels of both are coordinates."""
         logits, classes = output[:, :-3], drawn[:, :-3]
-        error = coordinate_error(output[:, -3:], drawn[:, -3:], 1 - classes[:, 0])
+        gland = classes[:, [1, *(2 + n for n in self._within)]].sum(dim=1)
+        error = coordinate_error(output[:, -3:], drawn[:, -3:], gland)
         loss = classes_dice_cross_entropy_loss(logits, classes)
         figures = {"classes": float(loss.detach()), "coordinates": float(error.detach())}
         return loss + self.settings.coordinates * error, figures
@@ -256,7 +262,7 @@ class SegmentationTask:
         sample = samples[int(rng.integers(len(samples)))]
         if self.settings.structures:
             # Structures are looked for about a gland that is known.
-            sample = _about_the_gland(sample, self.settings.training_vox)
+            sample = _about_the_gland(sample, self.settings.training_vox, self._within)
         image, masks = _tensors(sample, len(self.settings.structures))
         both = torch.cat([image, masks, *_coordinate_tensors(sample)], dim=1)
         size = self.settings.training_vox[::-1]
@@ -276,7 +282,7 @@ class SegmentationTask:
     ) -> torch.Tensor:
         """The image with another intensity inside each structure, as if its tissue were another.
 
-        A TRUS image is log-compressed: a sum there is a gain of the echo.
+        A TRUS image is log-compressed: a sum there is a gain of the echo. Beyond the fan nothing is shown.
         """
         if self.settings.structure_contrast == 0:
             return image
@@ -284,7 +290,7 @@ class SegmentationTask:
         inside = gaussian_smooth(classes[:, 2:], 0.5)
         shifts = rng.normal(0, self.settings.structure_contrast, inside.shape[1])
         offset = (torch.from_numpy(shifts).float().view(1, -1, 1, 1, 1) * inside).sum(1, keepdim=True)
-        return (image + offset).clamp(0, 1)
+        return (image + offset * (image > 0)).clamp(0, 1)
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """Mean DSC of the cleaned mask, or of the structures, on the image's own grid.
@@ -304,14 +310,14 @@ class SegmentationTask:
     def _validation_figures(self, network: torch.nn.Module, sample: SegmentationSample) -> dict[str, float]:
         window = self.settings.window_vox
         if self.settings.structures:
-            sample = _about_the_gland(sample, window)
+            sample = _about_the_gland(sample, window, self._within)
         seer = GlandProbability(network, coordinates=3 if self.settings.coordinates else 0)
         device = str(next(network.parameters()).device)
         seen = class_probabilities(sample.prepared, seer, window, device=device)
         if sample.coordinates is None:
             return self._overlaps(seen, sample.reference)
-        truth, inside = _coordinate_tensors(sample)[0], _stacked([sample.labels]).clamp(max=1)[:, 0]
-        error = float(coordinate_error(_stacked(seen[-3:]), truth, inside))
+        inside = _stacked([_gland(sample.labels, self._within)])[:, 0]
+        error = float(coordinate_error(_stacked(seen[-3:]), _coordinate_tensors(sample)[0], inside))
         return {**self._overlaps(seen[:-3], sample.reference), "coordinates_error": error}
 
     def _overlaps(self, classes: Sequence[sitk.Image], reference: sitk.Image) -> dict[str, float]:
@@ -342,9 +348,19 @@ def network_options(settings: SegmentationSettings) -> dict[str, Any]:
     return {**settings.options, **extra}
 
 
-def _about_the_gland(sample: SegmentationSample, window_vox: tuple[int, int, int]) -> SegmentationSample:
+def _gland(labels: sitk.Image, within: Sequence[int]) -> sitk.Image:
+    """The gland in a label map, with the structures `within` it and without those beyond."""
+    mask = labels == 1
+    for number in within:
+        mask = mask | (labels == 2 + number)
+    return mask
+
+
+def _about_the_gland(
+    sample: SegmentationSample, window_vox: tuple[int, int, int], within: Sequence[int]
+) -> SegmentationSample:
     """What the pipeline shows of a sample: the window about its gland."""
-    window = window_about(Grid.of(sample.labels), sample.labels > 0, window_vox)
+    window = window_about(Grid.of(sample.labels), _gland(sample.labels, within), window_vox)
     images = {"prepared": sample.prepared, "labels": sample.labels, "coordinates": sample.coordinates}
     return replace(
         sample,

@@ -22,6 +22,7 @@ from MRTRUSRegistrationLib.geometry import Grid
 from MRTRUSRegistrationLib.models import InstalledModel, Preprocessing, read_card
 from MRTRUSRegistrationLib.segmentation import around_gland
 from MRTRUSRegistrationLib.structures import seen_structures
+from MRTRUSTraining import segmentation_training
 from MRTRUSTraining.data.augmentation import SpatialRange, flip_displacement
 from MRTRUSTraining.data.cases import find_cases
 from MRTRUSTraining.data.fresh import loaded
@@ -135,6 +136,38 @@ def test_the_loss_counts_the_gland_alone() -> None:
     assert float(coordinate_error(found, truth, 1 - inside)) == pytest.approx(0.0, abs=2e-3)
 
 
+def test_what_lies_beyond_the_gland_has_no_coordinates_to_learn(
+    case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Coordinates that are wrong in the seminal vesicles alone are as good as right ones."""
+    method = settings(structures={"transition_zone": 2, "urethra": 1, "seminal_vesicles": 7})
+    sample = prepare_sample(case, method)
+    labels = array(sample.labels)
+    assert (labels == 4).sum() > 20
+    task = SegmentationTask(method, [[sample]], [sample])
+    _, drawn = task._draw(np.random.default_rng(0))
+    vesicles = (drawn[:, 4] > 0.5).unsqueeze(1)
+    assert int(vesicles.sum()) > 20
+    places = torch.where(vesicles, drawn[:, -3:] + 9, drawn[:, -3:])
+    output = torch.cat([drawn[:, :-3], places], dim=1)
+    _, figures = task._loss_with_coordinates(output, drawn)
+    assert figures["coordinates"] == pytest.approx(0, abs=2e-3)
+    elsewhere = torch.cat([drawn[:, :-3], drawn[:, -3:] + 9], dim=1)
+    assert task._loss_with_coordinates(elsewhere, drawn)[1]["coordinates"] == pytest.approx(9 * 3**0.5)
+
+    def probabilities(prepared: sitk.Image, *_: object, **__: object) -> list[sitk.Image]:
+        """Right classes, and coordinates that are wrong in the vesicles alone."""
+        seen = _about_the_gland(sample, method.window_vox, [0, 1])
+        assert Grid.of(seen.labels) == Grid.of(prepared)
+        classes = [sitk.Cast(seen.labels == value, sitk.sitkFloat32) for value in range(1, 5)]
+        wrong = 9 * classes[-1]
+        axes = [sitk.VectorIndexSelectionCast(seen.coordinates, axis, sitk.sitkFloat32) for axis in range(3)]
+        return [*classes, *(each + wrong for each in axes)]
+
+    monkeypatch.setattr(segmentation_training, "class_probabilities", probabilities)
+    assert task.validate(task.network)["coordinates_error_simulated"] == pytest.approx(0, abs=2e-3)
+
+
 @pytest.mark.slow
 def test_coordinates_are_learnt(case, tmp_path: Path) -> None:
     """A few steps lower their error; a run's folder, the cache and the exported model carry them."""
@@ -208,8 +241,11 @@ def test_the_window_lies_about_the_gland() -> None:
     window = around_gland(sitk.Cast(gland, sitk.sitkFloat32), gland, (16, 24, 12))
     assert window.GetSize() == (16, 24, 12)
     assert array(window).sum() == inside.sum()
-    sample = _about_the_gland(SegmentationSample("case", "real", gland, gland, gland), (16, 24, 12))
-    np.testing.assert_array_equal(array(sample.labels), array(window))
+    # A structure in the gland (2) belongs to it, one beyond it (3) does not.
+    inside[31, 12, 3], inside[4:8, 30:35, 20] = 2, 3
+    labels = grid.image(inside)
+    sample = _about_the_gland(SegmentationSample("case", "real", gland, labels, labels), (16, 24, 12), [0])
+    np.testing.assert_array_equal(array(sample.labels) > 0, array(window) > 0)
     np.testing.assert_array_equal(array(sample.prepared), array(window))
     whole = around_gland(gland, gland * 0, (16, 24, 12))
     assert whole.GetSize() == (40, 40, 40)

@@ -308,6 +308,19 @@ def test_other_contrast_is_inside_the_structures_alone(simulated) -> None:
     assert float(changed[0, 0, :2].abs().max()) < 1e-6
 
 
+def test_another_contrast_shows_nothing_beyond_the_fan(simulated) -> None:
+    task = SegmentationTask(
+        settings(structure_contrast=0.2), [[prepare_segmentation(simulated, settings())]], []
+    )
+    classes = torch.zeros(1, 4, 12, 12, 12)
+    classes[:, 2] = 1
+    image = torch.zeros(1, 1, 12, 12, 12)
+    image[..., :6] = 0.5
+    drawn = [task._with_other_contrast(image, classes, np.random.default_rng(seed)) for seed in range(4)]
+    assert max(float((each - image)[..., :6].max()) for each in drawn) > 0.05
+    assert all(not each[..., 6:].any() for each in drawn)
+
+
 @pytest.mark.slow
 def test_both_stages_train_and_what_is_exported_is_what_was_trained(tmp_path: Path, simulated) -> None:
     """Segmenters that begin with another's weights, their export, and a registration that is shown them."""
