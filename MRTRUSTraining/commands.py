@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
+from MRTRUSRegistrationLib.seeds import check_seed
 
 from .data.case_files import LAYOUTS, Layout
-from .seeds import check_seed
 from .simulation.presets import PRESETS, SPACING_MM
 
 if TYPE_CHECKING:

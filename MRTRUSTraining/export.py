@@ -233,7 +233,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no run.json; train there first.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not the record of a training run ({error}); train again.") from error
-    if before is None or not Path(before).exists():
+    if before is None or not Path(before).exists() or Path(before).resolve() == folder.resolve():
         return own
     earlier = _of_model(Path(before)) if Path(before).is_file() else read_run(Path(before))
     return {key: list(_together([*earlier[key], *own[key]])) for key in own}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import Field as DataclassField
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.seeds import MOST_SEED
 
 from .data.case_files import Layout
 from .registration_settings import RegistrationSettings
@@ -103,7 +105,7 @@ class Row:
     places: tuple[Place, ...] = ()
     schedule: Schedule | None = None
     data: DataChoice = DataChoice()
-    seed: Annotated[int, Field(ge=0)] = 2024
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 2024
 
     @property
     def is_trained(self) -> bool:
@@ -116,11 +118,17 @@ class Row:
 
     @property
     def identity(self) -> str:
-        """Name and fingerprint of what a checkpoint depends on: not its length, nor what is published."""
-        said = self.as_dict()
-        kept = {key: said[key] for key in ("name", "data", "seed")}
-        kept["method"] = {k: v for k, v in said["method"].items() if k not in _NOT_LEARNT_WITH}
-        kept["schedule"] = {k: v for k, v in (said["schedule"] or {}).items() if k in _LASTING}
+        """Name and fingerprint of what a checkpoint depends on: not its length, nor what is published.
+
+        Nor what has its default, so that a setting that comes later changes no older row's.
+        """
+        method, schedule = beyond_defaults(self.method), beyond_defaults(self.schedule) or {}
+        kept = {
+            **{key: self.as_dict()[key] for key in ("name", "data", "seed")},
+            "kind": self.method.kind,
+            "method": {key: value for key, value in method.items() if key not in _NOT_LEARNT_WITH},
+            "schedule": {key: value for key, value in schedule.items() if key in _LASTING},
+        }
         return f"{self.name} {hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -135,8 +143,22 @@ class Row:
 # What of a schedule a run cannot change when it goes on; it may become longer, and validate more often.
 _LASTING = ("learning_rate", "batch", "decay", "ema_decay", "bf16")
 # What of a method a checkpoint does not depend on: a card is written later.
-_NOT_LEARNT_WITH = ("sharper", "rigid_part")
+_NOT_LEARNT_WITH = ("sharper", "rigid_part", "extend_mm", "eight_bit")
 _ADAPTER: TypeAdapter[Row] = TypeAdapter(Row)
+
+
+def beyond_defaults(value: Any) -> Any:
+    """A dataclass as a mapping, and those in it, without the fields that have their default."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    own = {each.name: getattr(value, each.name) for each in fields(value)}
+    default = {each.name: _default_of(each) for each in fields(value)}
+    return {name: beyond_defaults(said) for name, said in own.items() if said != default[name]}
+
+
+def _default_of(each: DataclassField[Any]) -> Any:
+    """A field's default; MISSING where it has none."""
+    return each.default if each.default_factory is MISSING else each.default_factory()
 
 
 def read_row(path: Path) -> Row:

@@ -33,7 +33,7 @@ from .segmentation_training import SegmentationSettings, SegmentationTask
 from .segmentation_training import prepare_sample as prepare_segmentation_sample
 from .segmentation_training import prepare_samples as prepare_segmentation
 from .sources import Sources
-from .trainer import LoopSettings, Task, train
+from .trainer import LoopSettings, Task, check_checkpoint, train
 from .watching import Bar, Clock, Lines, Scalars, Watcher
 
 _RECORD = "run.json"
@@ -63,7 +63,11 @@ def carry_out(run: Run, *, device: str = "cpu", watchers: Sequence[Watcher] | No
     """
     if run.row.schedule is None:
         raise InputError(f"The row {run.row.name} is not trained; `mrtrus-train table` compares it.")
+    if run.start_from is not None and run.start_from.resolve() == run.folder.resolve():
+        raise InputError(f"{run.folder} cannot begin with its own weights; use another folder.")
     check_folder(run.folder, run.row)
+    # Before anything in the folder changes.
+    check_checkpoint(run.folder, run.row.identity)
     # Weights, and thereby the run, are those of the seed.
     torch.manual_seed(run.row.seed)
     task, fresh = distributed.one_after_another(partial(_task, run))
@@ -154,7 +158,9 @@ def _task(run: Run) -> tuple[Task, list[FreshSamples[Any]]]:
 
 
 def _say_unpaired(groups: Sequence[Sequence[RegistrationSample]]) -> None:
-    left_out = unpaired_in_all({sample.name: sample.unpaired for group in groups for sample in group})
+    # Real and simulated cases may have the same names.
+    samples = [sample for group in groups for sample in group]
+    left_out = unpaired_in_all([sample.unpaired for sample in samples])
     if left_out and distributed.is_first():
         print(left_out, flush=True)
 
@@ -244,6 +250,7 @@ _PRESUMED = [
     "intensity_floor",
     "context",
     "structures",
+    "coordinates",
 ]
 
 
@@ -254,7 +261,8 @@ def check_weights(folder: Path, row: Row) -> None:
         return
     if found["name"] != row.name:
         raise InputError(f"{folder} holds a run of the row {found['name']}, not of {row.name}.")
-    first, second = found["method"], row.as_dict()["method"]
+    first = row_from(found, str(folder / _RECORD)).as_dict()["method"]
+    second = row.as_dict()["method"]
     different = [key for key in _PRESUMED if first.get(key) != second.get(key)]
     if different:
         raise InputError(

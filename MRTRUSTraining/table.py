@@ -164,7 +164,7 @@ def _evaluated(
 
     found = evaluate(request.cases, methods, masks="predicted", settings=settings, on_row=show)
     write_text_atomically(metrics_csv(found), request.output / "metrics.csv")
-    left_out = unpaired_in_all(unpaired_by_case(found))
+    left_out = unpaired_in_all(unpaired_by_case(found).values())
     if left_out:
         report(left_out)
     return found

@@ -11,6 +11,7 @@ import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -187,10 +188,9 @@ class _LoopState:
         _save_atomically(content, self._checkpoint_path)
 
     def resume(self) -> None:
-        content = distributed.of_first(self._read_checkpoint)
+        content = distributed.of_first(partial(_read_checkpoint, self.folder, self.identity))
         if content is None:
             return
-        self._check_identity(content.get("row", ""))
         try:
             self.network.load_state_dict(content["network"])
         except RuntimeError as error:
@@ -201,22 +201,27 @@ class _LoopState:
         self.optimiser.load_state_dict(content["optimiser"])
         self.step, self.best_score = content["step"], content["best_score"]
 
-    def _check_identity(self, found: str) -> None:
-        """A checkpoint without an identity is one of a run that had no row."""
-        if found and self.identity and found != self.identity:
-            raise InputError(
-                f"{self._checkpoint_path} is a checkpoint of the row {found}, not of {self.identity}; use "
-                "another folder."
-            )
 
-    def _read_checkpoint(self) -> dict[str, Any] | None:
-        path = self._checkpoint_path
-        if not path.is_file():
-            return None
-        content = read_saved(path, {"network", "average", "optimiser", "step", "best_score"})
-        if content is None:
-            raise InputError(f"{path} is not a readable checkpoint; delete it or use another folder.")
-        return content
+def check_checkpoint(folder: Path, identity: str) -> None:
+    """`InputError` where a folder's checkpoint is damaged, or one that another `identity` wrote."""
+    _read_checkpoint(folder, identity)
+
+
+def _read_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
+    """The checkpoint in a folder, None where there is none yet.
+
+    One without an identity is of a run that had no row.
+    """
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        return None
+    content = read_saved(path, {"network", "average", "optimiser", "step", "best_score"})
+    if content is None:
+        raise InputError(f"{path} is not a readable checkpoint; delete it or use another folder.")
+    found = content.get("row", "")
+    if found and identity and found != identity:
+        raise InputError(f"{path} is a checkpoint of the row {found}, not of {identity}; use another folder.")
+    return content
 
 
 def _channels_last(network: torch.nn.Module) -> torch.nn.Module:

@@ -174,12 +174,12 @@ def test_a_landmark_that_both_sides_lack_is_none(tmp_path: Path) -> None:
 
 def test_landmarks_left_out_of_a_data_set_are_said_in_one_sentence() -> None:
     said = [unpaired_sentence("a", channel, in_mr=True) for channel in (1, 2)]
-    assert unpaired_in_all({"a": (), "b": ()}) is None
-    assert unpaired_in_all({"a": said[:1], "b": ()}) == "Landmark 1 of case a is in MR only and is left out."
-    several = unpaired_in_all({"a": said, "b": (), "c": said[:1]})
+    assert unpaired_in_all([(), ()]) is None
+    assert unpaired_in_all([said[:1], ()]) == "Landmark 1 of case a is in MR only and is left out."
+    several = unpaired_in_all([said, (), said[:1]])
     assert several is not None
     assert several.startswith("3 landmarks of 2 cases are in one modality only")
-    assert "2 landmarks of 1 case are" in (unpaired_in_all({"a": said}) or "")
+    assert "2 landmarks of 1 case are" in (unpaired_in_all([said]) or "")
 
 
 def test_a_three_dimensional_label_is_the_gland_alone(tmp_path: Path) -> None:

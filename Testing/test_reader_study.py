@@ -336,7 +336,7 @@ def test_a_seed_below_zero_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     given = ("--output", tmp_path / "out", "--seed", -1)
     for called, arguments in ((reader_study, [SHIPPED]), (reader_form, [names]), (made_up_study, [])):
         assert command(called, *arguments, *given) == 2
-        assert capsys.readouterr().err.strip() == "Error: The seed -1 cannot be used; give 0 or more."
+        assert capsys.readouterr().err.strip() == "Error: The seed -1 is not between 0 and 2147483646."
     assert not (tmp_path / "out").exists()
 
 

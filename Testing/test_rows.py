@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,16 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.pipeline import METHOD_NAMES
 from MRTRUSTraining.networks.named import build_segmenter
 from MRTRUSTraining.registration_settings import RegionLoss, RegistrationSettings, region_settings
-from MRTRUSTraining.row import TABLE_NAMES, Row, all_rows, find_row, read_row, row_from, rows_of_table
+from MRTRUSTraining.row import (
+    TABLE_NAMES,
+    Row,
+    all_rows,
+    beyond_defaults,
+    find_row,
+    read_row,
+    row_from,
+    rows_of_table,
+)
 from MRTRUSTraining.segmentation_training import SegmentationSettings
 
 ROWS = Path(__file__).resolve().parents[1] / "MRTRUSTraining" / "rows"
@@ -158,6 +167,34 @@ def test_what_the_card_says_of_a_rows_inputs() -> None:
 
 
 # --- identity --------------------------------------------------------------------------------------------
+
+
+def test_a_setting_that_comes_later_changes_no_identity() -> None:
+    """Only what differs from its default counts, also in settings within settings."""
+
+    @dataclass(frozen=True)
+    class Inner:
+        weight: float = 1.0
+        later: tuple[int, ...] = ()
+
+    @dataclass(frozen=True)
+    class Outer:
+        name: str
+        inner: Inner = Inner()
+        other: Inner = field(default_factory=Inner)
+
+    assert beyond_defaults(Outer("a")) == {"name": "a"}
+    assert beyond_defaults(Outer("a", Inner(2.0))) == {"name": "a", "inner": {"weight": 2.0}}
+    assert beyond_defaults(Outer("a", other=Inner(later=(1,)))) == {"name": "a", "other": {"later": (1,)}}
+
+
+def test_what_only_the_card_says_changes_no_identity() -> None:
+    row = find_row("cmsa-structures")
+    assert replace(row, method=replace(row.method, extend_mm=3.0)).identity == row.identity
+    segmenter = find_row("structures-trus")
+    assert (
+        replace(segmenter, method=replace(segmenter.method, eight_bit=False)).identity == segmenter.identity
+    )
 
 
 def test_a_row_stays_itself_when_it_becomes_longer() -> None:

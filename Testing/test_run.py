@@ -21,6 +21,7 @@ from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSTraining.cli import app
 from MRTRUSTraining.data.cases import find_part
+from MRTRUSTraining.export import read_run
 from MRTRUSTraining.registration_samples import centroid_vox, prepare_samples
 from MRTRUSTraining.registration_settings import RegistrationSettings
 from MRTRUSTraining.row import Row, find_row, row_from
@@ -182,6 +183,49 @@ def test_a_checkpoint_of_another_row_is_refused_without_the_record(
         run(replace(tiny(), name="other"), data, tmp_path, cache)
 
 
+def test_a_refused_checkpoint_leaves_the_record_as_it_was(data: Path, cache: Path, tmp_path: Path) -> None:
+    run(tiny(), data, tmp_path, cache, steps=2)
+    torch.save({**checkpoint(tmp_path), "row": "tiny 0123456789ab"}, tmp_path / "checkpoint.pt")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="checkpoint of the row tiny 0123456789ab"):
+        carry_out(Run(longer(tiny(), 4), Sources(data), tmp_path, cache))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_cannot_begin_with_itself(data: Path, cache: Path, tmp_path: Path) -> None:
+    run(tiny(), data, tmp_path, cache, steps=1)
+    with pytest.raises(InputError, match="its own weights"):
+        carry_out(Run(tiny(), Sources(data), tmp_path, cache, tmp_path / "." / ""), watchers=())
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    (tmp_path / "run.json").write_text(json.dumps(record | {"start_from": str(tmp_path)}), encoding="utf-8")
+    assert read_run(tmp_path)["commands"] == record["commands"]
+
+
+def test_weights_of_a_record_without_newer_settings_are_exported(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    """A run that was made before a setting was known had its default."""
+    run(tiny(), data, tmp_path, cache, steps=1)
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    for name in ("structures", "coordinates", "segmenters", "extend_mm"):
+        del record["row"]["method"][name]
+    (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    check_weights(tmp_path, tiny())
+    with pytest.raises(InputError, match=r"other settings of tiny \(context\)"):
+        check_weights(tmp_path, tiny(context=1.0))
+
+
+def test_what_is_left_out_of_real_pairs_is_said_beside_simulated_ones_of_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tiny_data(tmp_path / "data")
+    write_dataset(data, "mrus", NAMES, empty_mr=(1,))
+    write_dataset(tmp_path / "simulated", "muregpro", NAMES)
+    sources = Sources(data, simulated=tmp_path / "simulated")
+    carry_out(Run(longer(tiny(), 1), sources, tmp_path / "run"), watchers=())
+    assert "4 landmarks of 4 cases are in one modality only" in capsys.readouterr().out
+
+
 def test_a_row_that_is_not_trained_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rigid is not trained"):
         run(find_row("rigid"), data, tmp_path)
@@ -314,7 +358,8 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "ours-2", "--fresh", "2"], "fresh cases alone have no validation part"),
     (["run", "ours-2", "--fresh", "2", "--fresh-preset", "clinicl"], "no simulation preset 'clinicl'"),
     (["run", "ours-2", "--steps", "0"], "must be positive"),
-    (["run", "ours-2", "--seed", "-1"], "seed -1 cannot be used"),
+    (["run", "ours-2", "--seed", "-1"], "seed -1 is not between 0 and 2147483646"),
+    (["run", "ours-2", "--seed", "99999999999999999999"], "is not between 0 and 2147483646"),
     (["run", "ours-2", "--layout", "dicom"], "layout 'dicom' is not known"),
     (["run", "rigid"], "rigid is not trained"),
 ]

@@ -24,11 +24,10 @@ from .pipeline import Settings, register
 from .progress import CancelToken, ProgressCallback, Reporter
 from .results import Landmarks, QualityWarning, Registration
 from .rigid import RigidSettings, as_rigid
+from .seeds import check_seed
 from .target_files import read_targets
 from .targets import Target, TargetRow, TrusGland, carry_targets
 
-# ANTs takes a 32-bit seed, and one more than the user's (0 means the clock to it).
-_SEEDS = 2**31 - 1
 _RECORDED = (
     *("mr", "trus", "mr_mask", "trus_mask", "mr_landmarks", "trus_landmarks"),
     *("rigid", "rigid_points", "targets", "lesions"),
@@ -82,8 +81,7 @@ def settings_of(job: Job) -> Settings:
         raise InputError(f"The rigid metric {metric!r} is not known; use mattes or meansquares.")
     if not 0 <= max_rotation_deg <= 180:
         raise InputError(f"The limit of rotation {max_rotation_deg:g}° is not between 0 and 180.")
-    if not 0 <= job.seed < _SEEDS:
-        raise InputError(f"The seed {job.seed} is not between 0 and {_SEEDS - 1}.")
+    check_seed(job.seed)
     if job.confidence:
         # It says itself which numbers are possible.
         ConfidenceSettings(perturbations=job.confidence)

@@ -14,9 +14,9 @@ from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSRegistrationLib.models import find_model, resolve_device
 from MRTRUSRegistrationLib.pipeline import METHOD_NAMES, Settings, method_named
 from MRTRUSRegistrationLib.results import Registration
+from MRTRUSRegistrationLib.seeds import check_seed
 
 from ..data.cases import LAYOUTS, Case, Layout, LoadedCase, find_cases, find_part, find_parts, read_case_names
-from ..seeds import check_seed
 from .evaluate import ZEROED, Masks, MetricsRow
 from .extras import MEASURE_SETS, MeasureSet
 

@@ -44,7 +44,7 @@ are divided by those before registration for the score; a failed case scores 0.
 def summary_markdown(rows: Sequence[MetricsRow], *, title: str, command: str) -> str:
     """The whole page: one table of methods, differences to rigid and centroid, segmentation, definitions."""
     parts = [f"# {title}", "", f"`{command}`", "", *_method_table(rows), "", *_difference_table(rows)]
-    left_out = unpaired_in_all(unpaired_by_case(rows))
+    left_out = unpaired_in_all(unpaired_by_case(rows).values())
     parts += ["", *_segmentation_lines(rows), *(["", left_out] if left_out else []), "", _DEFINITIONS]
     parts += [*_extras_table(rows), *_challenge_table(rows)]
     failed = [f"- {row.case}, {row.method}: {row.error}" for row in rows if row.error]

@@ -9,8 +9,8 @@ import typer
 
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.outputs import SYSTEM_FILES, staging_folder
+from MRTRUSRegistrationLib.seeds import check_seed
 
-from ..seeds import check_seed
 from .delong import IntervalKind
 from .study import read_study
 
