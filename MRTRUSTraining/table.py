@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
 from MRTRUSRegistrationLib.geometry import Grid
 from MRTRUSRegistrationLib.models import InstalledModel, check_file, list_models, read_card, resolve_device
 from MRTRUSRegistrationLib.outputs import write_text_atomically
-from MRTRUSRegistrationLib.pipeline import Settings, check_method
+from MRTRUSRegistrationLib.pipeline import Settings
 from MRTRUSRegistrationLib.segmentation import segment_gland
 
 from .data.cases import Case, LoadedCase, load_case
 from .data.unpaired import unpaired_in_all
-from .evaluation.evaluate import ZEROED, MetricsRow, evaluate, metrics_csv, unpaired_by_case
+from .evaluation.evaluate import MetricsRow, check_runnable, evaluate, metrics_csv, unpaired_by_case
 from .export import export_registration, export_segmentation
 from .paper_b.measures import SegmentationFigures, segmentation_figures
 from .registration_settings import RegistrationSettings
@@ -24,6 +24,7 @@ from .row import Place, Row, rows_of_table
 from .run import reopen
 from .segmentation_training import SegmentationSettings
 from .table_text import REFERENCE, Line, line_of, table_csv, table_markdown
+from .trainer import steps_done
 from .watching import read_seconds
 
 Report = Callable[[str], None]
@@ -89,17 +90,16 @@ def _check(rows: Sequence[Row], request: TableRequest) -> None:
     """`InputError` for what would make every case fail, before anything is exported."""
     if not request.runs.is_dir():
         raise InputError(f"The folder of runs {request.runs} does not exist; give the one that `run` wrote.")
-    resolve_device(request.settings.device)
     own = {row.name for row in rows if _is_ready(row, request.runs)}
     models = request.output / "models"
+    settings = replace(request.settings, models=models if models.is_dir() else None)
     if _segments_only(rows):
+        resolve_device(settings.device)
         for name in request.also:
             _installed_segmenter(name)
         return
-    for name in request.also:
-        method = name.removesuffix(ZEROED)
-        if method not in own:
-            check_method(method, models if models.is_dir() else None)
+    # The reference comes before them.
+    check_runnable([REFERENCE, *request.also], settings, "predicted", networks=own)
 
 
 def _segments_only(rows: Sequence[Row]) -> bool:
@@ -275,4 +275,7 @@ def _training(row: Row, runs: Path) -> str:
     schedule = reopen(runs / row.name).row.schedule
     seconds = read_seconds(runs / row.name / "time.json")
     steps = f"{schedule.steps} steps" if schedule else ""
+    done = steps_done(runs / row.name)
+    if schedule and done is not None and done < schedule.steps:
+        steps = f"{done} of {steps}"
     return steps if seconds is None else f"{steps}, {seconds / 60:.0f} min"

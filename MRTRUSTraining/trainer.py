@@ -202,6 +202,13 @@ class _LoopState:
         self.step, self.best_score = content["step"], content["best_score"]
 
 
+def steps_done(folder: Path) -> int | None:
+    """How many steps a folder's checkpoint has; None where there is none that can be read."""
+    path = folder / "checkpoint.pt"
+    content = read_saved(path, {"step"}) if path.is_file() else None
+    return None if content is None else int(content["step"])
+
+
 def check_checkpoint(folder: Path, identity: str) -> None:
     """`InputError` where a folder's checkpoint is damaged, or one that another `identity` wrote."""
     _read_checkpoint(folder, identity)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, TypeVar
+
+from MRTRUSRegistrationLib.errors import RegistrationError
 
 Result = TypeVar("Result")
 
@@ -21,22 +24,40 @@ class Workers:
     """
 
     def __init__(self, count: int) -> None:
-        self._others: set[BaseProcess] = set(active_children())
+        self._started: set[BaseProcess] = set()
         deaf = (signal.SIGINT, signal.SIG_IGN)
         spawn = get_context("spawn")
         self._pool = ProcessPoolExecutor(count, spawn, initializer=signal.signal, initargs=deaf)
 
     def submit(self, function: Callable[..., Result], *arguments: Any, **named: Any) -> Future[Result]:
         """Begin, in another process, as soon as one is free; arguments must be picklable."""
-        with ctrl_c_held():
-            return self._pool.submit(function, *arguments, **named)
+        with ctrl_c_held(), _ended_from_outside():
+            others = set(active_children())
+            future = self._pool.submit(function, *arguments, **named)
+            self._started |= set(active_children()) - others
+            return future
+
+    def result(self, future: Future[Result]) -> Result:
+        """What the function gave; `RegistrationError` where the process ended before."""
+        with _ended_from_outside():
+            return future.result()
 
     def close(self) -> None:
         """End the processes now; what they have begun is lost."""
         with ctrl_c_held():
-            for worker in set(active_children()) - self._others:
+            for worker in self._started:
                 worker.terminate()
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _ended_from_outside() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise RegistrationError(
+            "A process that made cases was ended from outside, perhaps for want of memory; use fewer."
+        ) from error
 
 
 @contextmanager

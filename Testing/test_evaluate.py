@@ -236,6 +236,29 @@ def test_a_method_that_fails_stops_nothing(tmp_path: Path) -> None:
     assert rows[1].dsc > 0.96
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--seed", "3000000000"), "seed 3000000000 is not between 0 and 2147483646"),
+        (
+            ("--methods", "cmsa+zeroed,rigid", "--masks", "predicted"),
+            "needs masks: name another method before",
+        ),
+        (("--methods", "rigid+zeroed"), "The control rigid+zeroed is one of networks"),
+        (("--methods", "vnet-mr"), "No registration model named 'vnet-mr'"),
+    ],
+)
+def test_what_would_fail_in_every_case_is_refused_at_once(
+    tmp_path: Path, run_cli, options: tuple[str, ...], message: str
+) -> None:
+    add_plugins()
+    write_dataset(tmp_path, "muregpro", ("a",))
+    given = ["--data", tmp_path, "--layout", "muregpro", "--masks", "reference", "--output", tmp_path / "out"]
+    code, _, error = run_cli(["evaluate", *given, "--methods", "rigid", *options])
+    assert (code, message in error) == (2, True), error
+    assert not (tmp_path / "out").exists()
+
+
 # --- files ---------------------------------------------------------------------------------------------
 
 

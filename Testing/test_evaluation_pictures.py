@@ -69,3 +69,28 @@ def test_no_page_is_drawn_unasked(tmp_path: Path, run_cli) -> None:
     write_dataset(tmp_path, "muregpro", ("a",))
     assert evaluate_with_pictures(tmp_path, run_cli) == 0
     assert not (tmp_path / "out" / "pictures").exists()
+
+
+def test_a_page_that_cannot_be_written_costs_no_figures(
+    tmp_path: Path, run_cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path, "muregpro", ("a", "b"))
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name == "a.png":
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert evaluate_with_pictures(tmp_path, run_cli, "--pictures") == 0
+    assert (tmp_path / "out" / "metrics.csv").read_text(encoding="utf-8").count("\n") == 5
+    assert (tmp_path / "out" / "pictures" / "b.png").is_file()
+
+
+def test_a_folder_of_pictures_that_cannot_be_made_is_refused_at_once(tmp_path: Path, run_cli) -> None:
+    write_dataset(tmp_path, "muregpro", ("a",))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "pictures").touch()
+    assert evaluate_with_pictures(tmp_path, run_cli, "--pictures") == 2
+    assert not list((tmp_path / "out").glob("metrics*"))

@@ -67,3 +67,10 @@ def test_the_scale_of_the_bias_field_shows_in_the_mr() -> None:
         for scale in (60.0, 110.0)
     ]
     assert np.abs(images[0] - images[1]).max() > 3
+
+
+def test_a_volume_of_one_voxel_along_an_axis_has_a_trend_along_the_others() -> None:
+    field = smooth_trend((24, 1, 30), 8.0, 3, torch.device("cpu"))
+    assert field.shape == (24, 1, 30)
+    assert bool(torch.isfinite(field).all())
+    assert float(field.std()) == pytest.approx(1.0, abs=0.01)

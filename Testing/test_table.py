@@ -206,6 +206,9 @@ def test_a_folder_of_runs_that_is_not_there_is_refused(
         (("--device", "gpu"), "device 'gpu' is not known"),
         (("--also", "foo"), "method 'foo' is not known"),
         (("--also", "foo+zeroed"), "method 'foo' is not known"),
+        (("--also", "rigid+zeroed"), "rigid+zeroed is one of networks"),
+        (("--also", "vnet-mr"), "No registration model named 'vnet-mr'"),
+        (("--seed", "-1"), "seed -1 is not between"),
         (("--also", "cmsa", "V"), "no installed segmenter 'cmsa'"),
     ],
 )

@@ -12,6 +12,7 @@ from contextlib import closing
 
 import pytest
 
+from MRTRUSRegistrationLib.errors import RegistrationError
 from MRTRUSTraining.workers import Workers, ctrl_c_held
 
 
@@ -67,3 +68,17 @@ def test_closing_does_not_wait_for_what_is_begun() -> None:
     for future in (sleeping, *waiting):
         with pytest.raises((BrokenProcessPool, CancelledError)):
             future.result(timeout=1)
+
+
+@pytest.mark.usefixtures("settings_as_before")
+def test_a_worker_that_was_ended_from_outside_is_one_sentence() -> None:
+    with closing(Workers(1)) as workers, closing(Workers(1)) as others:
+        kept = others.submit(divmod, 7, 2)
+        killed = workers.submit(os.kill, workers.submit(os.getpid).result(timeout=60), signal.SIGKILL)
+        with pytest.raises(RegistrationError, match="ended from outside"):
+            workers.result(killed)
+        with pytest.raises(RegistrationError, match="use fewer"):
+            workers.submit(os.getpid)
+        workers.close()
+        assert others.result(kept) == (3, 1)
+        assert others.result(others.submit(divmod, 9, 2)) == (4, 1)

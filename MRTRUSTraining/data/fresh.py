@@ -109,8 +109,8 @@ class FreshSamples(Generic[Sample]):
                 self._begin(seed)
         for seed in wanted:
             if seed not in self._ready:
-                coming = self._coming.pop(seed, None)
-                self._ready[seed] = coming.result() if coming else self._make(seed)
+                coming, workers = self._coming.pop(seed, None), self._workers
+                self._ready[seed] = workers.result(coming) if workers and coming else self._make(seed)
         return [self._ready[seed] for seed in wanted]
 
     def _begin(self, seed: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
@@ -11,16 +11,15 @@ from typing import Annotated, cast
 import typer
 
 from MRTRUSRegistrationLib.errors import InputError, RegistrationError
-from MRTRUSRegistrationLib.models import find_model, resolve_device
-from MRTRUSRegistrationLib.pipeline import METHOD_NAMES, Settings, method_named
+from MRTRUSRegistrationLib.pipeline import METHOD_NAMES, Settings
 from MRTRUSRegistrationLib.results import Registration
-from MRTRUSRegistrationLib.seeds import check_seed
 
 from ..data.cases import LAYOUTS, Case, Layout, LoadedCase, find_cases, find_part, find_parts, read_case_names
-from .evaluate import ZEROED, Masks, MetricsRow
+from .evaluate import Masks, MetricsRow
 from .extras import MEASURE_SETS, MeasureSet
 
 _SO_FAR = "metrics.partial.csv"
+PICTURES = "pictures"
 
 
 def evaluate(
@@ -51,6 +50,7 @@ def evaluate(
     """Register every case with every method and compare with its reference labels."""
     from MRTRUSRegistrationLib.outputs import write_text_atomically
 
+    from .evaluate import check_runnable
     from .evaluate import evaluate as run
     from .summary import summary_markdown
     from .tables import write_tables
@@ -62,9 +62,11 @@ def evaluate(
     wanted, sets = _methods(methods), _measure_sets(measures)
     settings = Settings(models=models, device=device, seed=seed)
     known = cast(Masks, masks)
-    _check_runnable(wanted, settings, known)
+    check_runnable(wanted, settings, known)
     found = _cases(data, layout, cases)
     _make_folder(output)
+    if pictures:
+        _make_folder(output / PICTURES)
     simulated = {case.name for case in found if case.truth_path is not None}
     rows = run(
         found,
@@ -112,11 +114,15 @@ def _keeping(folder: Path, simulated: Collection[str]) -> Callable[[MetricsRow],
 
 
 def _draw(output: Path, case: LoadedCase, results: Mapping[str, Registration]) -> None:
-    """Draw the page of a case, unless all its methods failed."""
+    """Draw the page of a case, unless all its methods failed; the figures go on without it."""
     from .pictures import draw_page
 
-    if results:
-        draw_page(case, results, output / "pictures" / f"{case.name}.png")
+    path = output / PICTURES / f"{case.name}.png"
+    try:
+        if results:
+            draw_page(case, results, path)
+    except OSError as error:
+        print(f"The page {path} cannot be written ({error.strerror}).", file=sys.stderr)
 
 
 def _show(row: MetricsRow) -> None:
@@ -127,19 +133,6 @@ def _show(row: MetricsRow) -> None:
 def _show_unpaired(row: MetricsRow) -> None:
     for sentence in row.unpaired:
         print(sentence, flush=True)
-
-
-def _check_runnable(methods: Sequence[str], settings: Settings, masks: Masks) -> None:
-    """`InputError` for what would fail in every case: found before the first is computed."""
-    check_seed(settings.seed)
-    resolve_device(settings.device)
-    for method in methods:
-        found = method_named(method.removesuffix(ZEROED), settings.models)
-        if method.endswith(ZEROED) and found.deformable != "network":
-            raise InputError(f"The control {method} is one of networks, which this method has not.")
-    if masks == "predicted":
-        for modality in ("MR", "TRUS"):
-            find_model(task="segmentation", modality=modality, extra=settings.models)
 
 
 def _methods(text: str) -> list[str]:

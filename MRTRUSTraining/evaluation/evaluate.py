@@ -17,9 +17,10 @@ import SimpleITK as sitk  # noqa: N813
 from MRTRUSRegistrationLib.errors import Cancelled, InputError, MrtrusError
 from MRTRUSRegistrationLib.geometry import Grid, mask_centroid_mm, mask_points_mm, resample_mask
 from MRTRUSRegistrationLib.measures import dsc, registration_measures
-from MRTRUSRegistrationLib.models import find_model, model_for_detail
+from MRTRUSRegistrationLib.models import find_model, model_for_detail, resolve_device
 from MRTRUSRegistrationLib.pipeline import RigidStage, Settings, method_named, register, stage_maps
 from MRTRUSRegistrationLib.results import GlandSegmentation, Landmarks, Registration, RigidAlignment
+from MRTRUSRegistrationLib.seeds import check_seed
 from MRTRUSRegistrationLib.transforms import transform_points_mm
 
 from ..data.cases import Case, LoadedCase, load_case
@@ -77,6 +78,31 @@ class MetricsRow:
     labels: tuple[LabelRow, ...] = field(default=(), metadata=_NO_COLUMN)
     challenge: ChallengeFigures | None = field(default=None, metadata=_NO_COLUMN)
     unpaired: tuple[str, ...] = field(default=(), metadata=_NO_COLUMN)
+
+
+def check_runnable(
+    methods: Sequence[str], settings: Settings, masks: Masks, *, networks: Collection[str] = ()
+) -> None:
+    """`InputError` for what would fail in every case, so that it is found before the first is computed.
+
+    `networks` are names of models that will be installed when the methods run.
+    """
+    check_seed(settings.seed)
+    resolve_device(settings.device)
+    for method in methods:
+        name = method.removesuffix(ZEROED)
+        is_network = name in networks or method_named(name, settings.models).deformable == "network"
+        if method.endswith(ZEROED) and not is_network:
+            raise InputError(f"The control {method} is one of networks, which this method has not.")
+    if masks == "predicted":
+        if methods and methods[0].endswith(ZEROED):
+            raise _control_without_masks(methods[0])
+        for modality in ("MR", "TRUS"):
+            find_model(task="segmentation", modality=modality, extra=settings.models)
+
+
+def _control_without_masks(method: str) -> InputError:
+    return InputError(f"The control {method} needs masks: name another method before it.")
 
 
 def landmarks_of(labels: Sequence[sitk.Image], names: Sequence[str]) -> Landmarks:
@@ -143,7 +169,7 @@ def _register(
     alignment: RigidAlignment | None,
 ) -> Registration:
     if method.endswith(ZEROED) and glands is None:
-        raise InputError(f"The control {method} needs masks: name another method before it.")
+        raise _control_without_masks(method)
     mr, trus = _images_for(case, method)
     # The control asks for the network that the images with their content are given to.
     name = _network_of(case, method, settings) if method.endswith(ZEROED) else method

@@ -69,7 +69,9 @@ def draw_page(case: LoadedCase, results: Mapping[str, Registration], path: Path)
     # Room for the line above.
     figure.tight_layout(pad=0.5, rect=(0, 0, 1, 1 - 0.2 / height))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
+    aside = path.with_name(f".{path.name}")
+    figure.savefig(aside, dpi=80, format="png")
+    aside.replace(path)
 
 
 def _draw_outlines(axes: np.ndarray, side: _Side, used: sitk.Image) -> None:

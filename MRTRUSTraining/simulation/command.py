@@ -93,7 +93,7 @@ def _at_once(request: _Request, cases: int, jobs: int) -> Generator[int, None, N
     with closing(Workers(jobs)) as workers:
         made = {workers.submit(request.make, n, threads=1): n for n in range(cases)}
         for each in as_completed(made):
-            each.result()
+            workers.result(each)
             yield made[each]
 
 

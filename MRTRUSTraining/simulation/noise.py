@@ -53,7 +53,8 @@ def smooth_trend(shape: tuple[int, ...], sigma_vox: float, seed: int, device: to
     """As `smooth_noise`, however smooth: drawn on a lattice that reaches beyond the volume."""
     # Nodes a third of the blur apart, so that linear interpolation between them is smooth.
     nodes = [max(2, math.ceil(3 * (n - 1) / sigma_vox) + 1) for n in shape]
-    sigmas = [sigma_vox * (count - 1) / (n - 1) for n, count in zip(shape, nodes, strict=True)]
+    # An axis of one voxel has nothing to vary along.
+    sigmas = [sigma_vox * (count - 1) / max(n - 1, 1) for n, count in zip(shape, nodes, strict=True)]
     margins = [math.ceil(3.5 * sigma) for sigma in sigmas]
     size = [count + 2 * margin for count, margin in zip(nodes, margins, strict=True)]
     field = torch.randn(size, generator=generator(seed)).to(device)
