@@ -145,13 +145,13 @@ def train_registration(
 ) -> None:
     """Train the bundled registration network, in a folder of its own: the row cmsa."""
     from .registration_settings import RegistrationSettings
-    from .row import find_row
+    from .row import find_row, row_from
     from .sources import Sources
 
     if network != "cmsa":
         raise InputError(f"The network {network!r} is not known; give cmsa, or use `mrtrus-train run`.")
     row = commands.changed(find_row(network), steps, learning_rate, seed)
-    scales = None if scales_mm is None else tuple(float(part) for part in scales_mm.split(","))
+    scales = None if scales_mm is None else _numbers(scales_mm, "--scales-mm")
     weights: dict[str, Any] = {
         "mi": mi,
         "gland": gland,
@@ -163,10 +163,18 @@ def train_registration(
     given = {name: value for name, value in weights.items() if value is not None}
     if isinstance(row.method, RegistrationSettings):
         loss = replace(row.method.loss, **given)
-        row = replace(row, method=replace(row.method, loss=loss))
+        # Checked as a row's file is.
+        row = row_from(replace(row, method=replace(row.method, loss=loss)).as_dict(), "The options")
     drawn = commands.FreshDraws(fresh_preset, fresh_spacing_mm, fresh_random_contrast)
     window = commands.fresh_window(fresh, fresh_seed, fresh_every, fresh_workers, device, drawn)
     commands.start(row, Sources(data, simulated=simulated, fresh=window), output, cache, start_from, device)
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} cannot be {text!r}; give numbers by commas.") from error
 
 
 @export_app.command("segmentation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,7 +134,8 @@ def changed(row: Row, steps: int | None, learning_rate: float | None, seed: int 
     """The row with what the command line says instead of it."""
     if row.schedule is None:
         return row
-    if (steps is not None and steps < 1) or (learning_rate is not None and learning_rate <= 0):
+    rate_is_right = learning_rate is None or (learning_rate > 0 and math.isfinite(learning_rate))
+    if (steps is not None and steps < 1) or not rate_is_right:
         raise InputError("Steps and learning rate must be positive.")
     if seed is not None:
         check_seed(seed)

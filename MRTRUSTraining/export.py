@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import tempfile
@@ -17,6 +18,7 @@ import torch
 from MRTRUSRegistrationLib import __version__
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import ModelCard, file_sha256, read_card
+from MRTRUSRegistrationLib.outputs import full_disk_said
 
 from .networks.cmsa import MirrorAveraged
 from .networks.eight_bit import in_eight_bits
@@ -57,6 +59,10 @@ def load_best(
         network.load_state_dict({**(beyond or {}), **record["network"]})
     except RuntimeError as error:
         raise InputError(f"{path} holds the weights of another network.") from error
+    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+        raise InputError(
+            f"{path} holds weights that are not finite; train again, with a lower learning rate."
+        )
     network.eval()
     return record
 
@@ -271,17 +277,20 @@ def write_model(
     All are written aside first, so that an interrupted export leaves the model that was there.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix=".writing-") as aside:
+    with full_disk_said(output), tempfile.TemporaryDirectory(dir=output, prefix=".writing-") as aside:
         script_path, program_path, card_path = (Path(aside) / f"{card.name}.{end}" for end in _FILES)
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", message=r".*torch\.jit.*deprecated.*", category=DeprecationWarning
             )
             script = torch.jit.script(network)
-            # Half precision halves the file; the loader computes in single precision again.
-            script.half().save(str(script_path))
+        # By this process, not by torch, which ends it where the disk is full. Half precision halves the file;
+        # the loader computes in single precision again.
+        script_path.write_bytes(script.half().save_to_buffer())
         network.float()
-        torch.export.save(torch.export.export(network, example), program_path)
+        program = io.BytesIO()
+        torch.export.save(torch.export.export(network, example), program)
+        program_path.write_bytes(program.getbuffer())
         finished = replace(card, file=script_path.name, sha256=file_sha256(script_path))
         card_path.write_text(finished.to_json(), encoding="utf-8")
         for path in (script_path, program_path, card_path):

@@ -125,18 +125,36 @@ class RegistrationTask:
 
 
 def _figures(sample: RegistrationSample, displacement_vox: torch.Tensor) -> dict[str, float]:
-    """Gland DSC, and landmark RMS error or dense error, of one sample on the network's grid."""
+    """Gland DSC, and landmark RMS error or dense error, of one sample on the network's grid.
+
+    All are nan where the field is not finite.
+    """
     warped, fixed = warp(sample.moving_labels, displacement_vox)[0], sample.fixed_labels[0]
     gland, reference = warped[0] > 0.5, fixed[0] > 0.5
-    overlap = {"dsc": float(2 * (gland & reference).sum() / (gland.sum() + reference.sum()))}
+    figures = {"dsc": float(2 * (gland & reference).sum() / (gland.sum() + reference.sum()))}
     if sample.truth_vox is not None:
-        return {"dense_mm": float(dense_error_mm(sample, displacement_vox)), **overlap}
-    distances = [
-        float((centroid_vox(a) - centroid_vox(b)).norm()) * sample.voxel_mm
-        for a, b in zip(warped[1:], fixed[1:], strict=True)
-        if a.sum() > 0 and b.sum() > 0
+        figures["dense_mm"] = float(dense_error_mm(sample, displacement_vox))
+    elif distances := _landmark_distances_mm(sample, warped):
+        figures["tre_rms_mm"] = float(np.sqrt(np.mean(np.square(distances))))
+    if not bool(torch.isfinite(displacement_vox).all()):
+        return dict.fromkeys(figures, float("nan"))
+    return figures
+
+
+def _landmark_distances_mm(sample: RegistrationSample, warped: torch.Tensor) -> list[float]:
+    """Distances of the landmarks' centroids; one that was moved out of the grid is off by its diagonal.
+
+    Otherwise a field that loses what it moves worst would be the best.
+    """
+    fixed, moving = sample.fixed_labels[0, 1:], sample.moving_labels[0, 1:]
+    widest_mm = float(np.linalg.norm(fixed.shape[1:])) * sample.voxel_mm
+    return [
+        float((centroid_vox(moved) - centroid_vox(there)).norm()) * sample.voxel_mm
+        if float(moved.sum()) > 0
+        else widest_mm
+        for moved, there, before in zip(warped[1:], fixed, moving, strict=True)
+        if float(there.sum()) > 0 and float(before.sum()) > 0
     ]
-    return {"tre_rms_mm": float(np.sqrt(np.mean(np.square(distances)))), **overlap} if distances else overlap
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from dataclasses import Field as DataclassField
@@ -189,8 +190,16 @@ def row_from(content: Any, source: str) -> Row:
 
 
 def _check_loss(row: Row, source: str) -> None:
-    """What the official code's Dice cannot be told."""
-    if not isinstance(row.method, RegistrationSettings) or row.method.loss.dice != "classes":
+    """Weights and scales that no loss has, a validation of nothing, and what the official code's Dice cannot be told."""
+    if not isinstance(row.method, RegistrationSettings):
+        return
+    for name, value in asdict(row.method.loss).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not (math.isfinite(number) and number >= 0):
+                raise InputError(f"{source}: method.loss.{name} cannot be {number:g}; give 0 or more.")
+    if row.method.validation_draws < 1:
+        raise InputError(f"{source}: method.validation_draws must be 1 or more.")
+    if row.method.loss.dice != "classes":
         return
     if any(row.method.loss.dice_scales_mm):
         raise InputError(f"{source}: method.loss.dice_scales_mm is not for dice: classes; leave it out.")
@@ -215,6 +224,9 @@ def _check_network(row: Row, source: str) -> None:
         raise InputError(f"{source}: {error}") from error
 
 
+_LONGEST_SHOWN = 60
+
+
 # --- one sentence about what is wrong --------------------------------------------------------------------
 
 
@@ -232,7 +244,9 @@ def _first_problem(error: ValidationError, content: Any) -> str:
     if problem["type"] == "union_tag_not_found":
         return f"the key {key}.kind is missing; use classical, registration or segmentation"
     reason = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{key} cannot be {json.dumps(problem['input'])} ({reason})"
+    given = json.dumps(problem["input"], ensure_ascii=False)
+    shown = given if len(given) <= _LONGEST_SHOWN else f"{given[:_LONGEST_SHOWN]}…"
+    return f"{key} cannot be {shown} ({reason})"
 
 
 def _keys(location: Sequence[int | str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 from MRTRUSRegistrationLib import __version__
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import InstalledModel, load_network, read_card
-from MRTRUSRegistrationLib.outputs import write_text_atomically
+from MRTRUSRegistrationLib.outputs import full_disk_said, write_text_atomically
 
 from . import distributed
 from .data.fresh import FreshSamples
@@ -33,7 +34,7 @@ from .segmentation_training import SegmentationSettings, SegmentationTask
 from .segmentation_training import prepare_sample as prepare_segmentation_sample
 from .segmentation_training import prepare_samples as prepare_segmentation
 from .sources import Sources
-from .trainer import LoopSettings, Task, check_checkpoint, train
+from .trainer import LoopSettings, Task, check_checkpoint, read_saved, train
 from .watching import Bar, Clock, Lines, Scalars, Watcher
 
 _RECORD = "run.json"
@@ -67,21 +68,23 @@ def carry_out(run: Run, *, device: str = "cpu", watchers: Sequence[Watcher] | No
         raise InputError(f"{run.folder} cannot begin with its own weights; use another folder.")
     check_folder(run.folder, run.row)
     # Before anything in the folder changes.
-    check_checkpoint(run.folder, run.row.identity)
+    check_checkpoint(run.folder, run.row.identity, run.row.schedule.steps)
     # Weights, and thereby the run, are those of the seed.
     torch.manual_seed(run.row.seed)
     task, fresh = distributed.one_after_another(partial(_task, run))
+    # What a checkpoint holds came after it, and its run may be gone.
+    if run.start_from is not None and not (run.folder / "checkpoint.pt").is_file():
+        begin_with(run.start_from, task.network)
     if distributed.is_first():
         write_record(run)
-    if run.start_from is not None:
-        begin_with(run.start_from, task.network)
     if not distributed.share_batch_statistics(task.network, device) and distributed.is_first():
         print(_OWN_STATISTICS.format(row=run.row.name, count=distributed.count()), flush=True)
     if watchers is None and distributed.is_first():
         watchers = _watchers(run)
     try:
         settings = loop_settings(run.row, device)
-        return train(task, settings, run.folder, identity=run.row.identity, watchers=watchers)
+        with full_disk_said(run.folder):
+            return train(task, settings, run.folder, identity=run.row.identity, watchers=watchers)
     finally:
         for window in fresh:
             window.close()
@@ -206,7 +209,7 @@ def write_record(run: Run) -> None:
 def command_line() -> str:
     """The command as it was given; a reader of a card has other folders, their last parts say enough."""
     given = (Path(part).name if Path(part).is_absolute() else part for part in sys.argv[1:])
-    return " ".join(["mrtrus-train", *given])
+    return shlex.join(["mrtrus-train", *given])
 
 
 def reopen(folder: Path) -> Run:
@@ -225,13 +228,13 @@ def _absolute(path: Path | None) -> str | None:
 
 def check_folder(folder: Path, row: Row) -> None:
     """`InputError` where a folder holds a run of another row, or of the row with other settings."""
-    found = _read(folder).get("row")
+    found = _recorded_row(folder)
     if found is None:
         return
-    if found["name"] != row.name:
-        raise InputError(f"{folder} holds a run of the row {found['name']}; use another folder.")
-    if row_from(found, str(folder / _RECORD)).identity != row.identity:
-        keys = ", ".join(_differences(found, row.as_dict())) or "its settings"
+    if found.name != row.name:
+        raise InputError(f"{folder} holds a run of the row {found.name}; use another folder.")
+    if found.identity != row.identity:
+        keys = ", ".join(_differences(found.as_dict(), row.as_dict())) or "its settings"
         raise InputError(
             f"{folder} holds a run of {row.name} that differs in {keys}; use another folder, or go on with "
             "the run as it was by `mrtrus-train resume`."
@@ -256,19 +259,32 @@ _PRESUMED = [
 
 def check_weights(folder: Path, row: Row) -> None:
     """`InputError` where the weights in a folder were learnt for another row, or for other inputs."""
-    found = _read(folder).get("row")
+    found, learnt = _recorded_row(folder), _row_of_weights(folder)
+    for name in (learnt, found.name if found else None):
+        if name not in (None, row.name):
+            raise InputError(f"{folder} holds a run of the row {name}, not of {row.name}.")
     if found is None:
         return
-    if found["name"] != row.name:
-        raise InputError(f"{folder} holds a run of the row {found['name']}, not of {row.name}.")
-    first = row_from(found, str(folder / _RECORD)).as_dict()["method"]
-    second = row.as_dict()["method"]
+    first, second = (each.as_dict()["method"] for each in (found, row))
     different = [key for key in _PRESUMED if first.get(key) != second.get(key)]
     if different:
         raise InputError(
             f"{folder} was trained with other settings of {row.name} ({', '.join(different)}); train it "
             "again, or export it with a YAML file that says what it was trained with."
         )
+
+
+def _recorded_row(folder: Path) -> Row | None:
+    """The row in a folder's record; None where there is no record, or one of a run that had no row."""
+    content = _read(folder).get("row")
+    return None if content is None else row_from(content, str(folder / _RECORD))
+
+
+def _row_of_weights(folder: Path) -> str | None:
+    """The name of the row that a folder's best weights say they are of."""
+    path = folder / "best.pt"
+    record = read_saved(path, set()) if path.is_file() else None
+    return (record or {}).get("row", "").partition(" ")[0] or None
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

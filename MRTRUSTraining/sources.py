@@ -76,7 +76,7 @@ class Sources:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Sources:
-        folders = {name: content[name] for name in ("data", "split", "simulated")}
+        folders = {name: content.get(name) for name in ("data", "split", "simulated")}
         paths = {name: None if text is None else Path(text) for name, text in folders.items()}
         fresh = None if content["fresh"] is None else FreshSettings(**content["fresh"])
         return cls(**paths, layout=content["layout"], fresh=fresh)

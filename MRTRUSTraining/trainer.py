@@ -6,6 +6,7 @@ on to the bit, and several processes draw what one would.
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import time
@@ -76,8 +77,9 @@ def train(
 ) -> Path:
     """Train to the end, from the last checkpoint in `folder` if there is one; returns the best weights.
 
-    A checkpoint that another `identity` wrote is refused with `InputError`. Watchers see the first of several
-    processes; by default lines are printed.
+    A checkpoint that another `identity` wrote is refused with `InputError`, see `check_checkpoint`. Watchers
+    see the first of several processes; by default lines are printed. `RegistrationError` where the loss is
+    not finite, or no validation was.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = _LoopState(task, settings, folder, identity)
@@ -97,7 +99,13 @@ def train(
                 for watcher in watching:
                     watcher.validated(state.step, validation)
             distributed.wait()
-    return folder / "best.pt"
+    best = folder / "best.pt"
+    if not best.is_file():
+        raise RegistrationError(f"No validation gave a finite figure, so there is no {best}; {_LOWER}.")
+    return best
+
+
+_LOWER = "start again in another folder, with a lower learning rate"
 
 
 class _LoopState:
@@ -123,7 +131,7 @@ class _LoopState:
         mean_loss = distributed.mean(loss)
         if not torch.isfinite(mean_loss):
             raise RegistrationError(
-                f"The loss is not finite at step {self.step}; the last checkpoint is kept, lower the rate."
+                f"The loss is not finite at step {self.step}; {_LOWER} (the last checkpoint is kept)."
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -209,9 +217,17 @@ def steps_done(folder: Path) -> int | None:
     return None if content is None else int(content["step"])
 
 
-def check_checkpoint(folder: Path, identity: str) -> None:
-    """`InputError` where a folder's checkpoint is damaged, or one that another `identity` wrote."""
-    _read_checkpoint(folder, identity)
+def check_checkpoint(folder: Path, identity: str, steps: int) -> None:
+    """`InputError` where a folder's checkpoint is damaged, longer than `steps`, or another `identity`'s.
+
+    An identity is a row's name and the fingerprint of its settings. Where the folder has a record (run.json),
+    settings are compared by that, and the name alone counts: earlier versions made fingerprints otherwise.
+    """
+    content = _read_checkpoint(folder, identity)
+    if content is not None and content["step"] > steps:
+        raise InputError(
+            f"{folder} has {content['step']} steps already, more than {steps}; use another folder."
+        )
 
 
 def _read_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
@@ -226,7 +242,11 @@ def _read_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
     if content is None:
         raise InputError(f"{path} is not a readable checkpoint; delete it or use another folder.")
     found = content.get("row", "")
-    if found and identity and found != identity:
+    if (folder / "run.json").is_file():
+        same = found.partition(" ")[0] == identity.partition(" ")[0]
+    else:
+        same = found == identity
+    if found and identity and not same:
         raise InputError(f"{path} is a checkpoint of the row {found}, not of {identity}; use another folder.")
     return content
 
@@ -250,6 +270,12 @@ def read_saved(path: Path, needed: set[str]) -> dict[str, Any] | None:
 
 def _save_atomically(content: Mapping[str, Any], path: Path) -> None:
     """Write beside the target and move into place, so that a killed run never leaves half a file."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
     temporary = path.with_suffix(".tmp")
-    torch.save(dict(content), temporary)
-    os.replace(temporary, path)
+    try:
+        # Not by torch: where the disk is full it ends in an error of its own.
+        temporary.write_bytes(buffer.getbuffer())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -77,16 +77,21 @@ def _job(row: dict[str, str], results: Path, common: Job) -> Job:
     return replace(common, output=results / row["case"], **paths, **texts)  # type: ignore[arg-type]
 
 
+def check_folder_name(name: str, source: Path) -> None:
+    """`InputError` for the name of a case, as `source` gives it, that cannot be a folder's on every system."""
+    if _UNSAFE.search(name) or _RESERVED.fullmatch(name) or name[:1] == "." or name[-1:] in ". ":
+        raise InputError(
+            f"The case name {name!r} in {source.name} cannot be the name of a folder; use letters, "
+            "digits, - and _."
+        )
+    if len(name.encode()) > _MAX_NAME:
+        raise InputError(f"The case name {name[:20]}… in {source.name} is too long; shorten it.")
+
+
 def _check_names(names: list[str], source: Path) -> None:
     seen: set[str] = set()
     for name in names:
-        if _UNSAFE.search(name) or _RESERVED.fullmatch(name) or name[:1] == "." or name[-1:] in ". ":
-            raise InputError(
-                f"The case name {name!r} in {source.name} cannot be the name of a folder; use letters, "
-                "digits, - and _."
-            )
-        if len(name.encode()) > _MAX_NAME:
-            raise InputError(f"The case name {name[:20]}… in {source.name} is too long; shorten it.")
+        check_folder_name(name, source)
         # Some file systems do not tell capitals from small letters.
         if name.casefold() in seen:
             raise InputError(f"The case {name} stands twice in {source.name}; give each its own name.")

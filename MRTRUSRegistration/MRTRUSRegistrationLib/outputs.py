@@ -51,7 +51,7 @@ _OPTIONAL_FILES = (
 # What file managers leave in any folder that they show.
 SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")
 _SPACE_BYTES = 200_000_000
-_FULL_BYTES = 1_000_000
+FULL_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -130,32 +130,41 @@ def staging_folder(folder: Path) -> Iterator[Path]:
     put_right(target)
     staging = target.parent / f".{target.name}.partial-{os.getpid()}"
     try:
-        staging.mkdir(parents=True)
-        yield staging
-        _require_space(staging, _FULL_BYTES)
-        _move_into_place(staging, target)
+        with full_disk_said(folder):
+            staging.mkdir(parents=True)
+            yield staging
+            require_space(staging)
+            _move_into_place(staging, target)
+    except OSError as error:
+        reason = error.strerror or "unknown reason"
+        raise InputError(
+            f"The result cannot be written to {folder} ({reason}); check the folder or give another."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def full_disk_said(folder: Path) -> Iterator[None]:
+    """Whatever fails because the disk of `folder` is full becomes an `InputError` that says so."""
+    try:
+        yield
     except (Cancelled, InputError):
         raise
     except Exception as error:
         # Libraries report a full disk as any other failure; the space that is left tells them apart.
         number = error.errno if isinstance(error, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or _free_bytes(target) < _FULL_BYTES:
+        if number in (errno.ENOSPC, errno.EDQUOT) or _free_bytes(folder.resolve()) < FULL_BYTES:
             raise InputError(f"The disk of {folder} is full; free some space and run again.") from error
-        if number is None:
-            raise
-        raise InputError(
-            f"The result cannot be written to {folder} ({os.strerror(number)}); check the folder or give "
-            "another."
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        raise
 
 
 def _free_bytes(target: Path) -> int:
     return shutil.disk_usage(next(path for path in target.parents if path.exists())).free
 
 
-def _require_space(folder: Path, needed_bytes: int) -> None:
+def require_space(folder: Path, needed_bytes: int = FULL_BYTES) -> None:
+    """`OSError` of a full disk unless that much is left: libraries fail noisily on one, or not at all."""
     if shutil.disk_usage(folder).free < needed_bytes:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
@@ -232,13 +241,13 @@ def write_result(
         # Libraries fail noisily or not at all on a full disk, so that the room is looked at before each.
         needed = _needed_bytes(result)
         reporter.report("write", 0.0, "Images and transforms")
-        _require_space(staging, needed)
+        require_space(staging, needed)
         _write_images(result, staging, with_trus)
-        _require_space(staging, needed)
+        require_space(staging, needed)
         _write_transforms(result, staging)
         _write_extras(extras, staging)
         reporter.report("write", 0.4, "Slicer scene")
-        _require_space(staging, needed)
+        require_space(staging, needed)
         scene_written = _write_scene(result, staging / "scene.mrb", case_name)
         reporter.report("write", 0.7, "Report")
         write_report(
@@ -263,7 +272,7 @@ def _needed_bytes(result: Registration) -> int:
     total = sum(_bytes(image) for image in images)
     if result.deformation is not None:
         total += 2 * _bytes(result.deformation.transform.GetDisplacementField())
-    return 2 * total + _FULL_BYTES
+    return 2 * total + FULL_BYTES
 
 
 def _bytes(image: sitk.Image) -> int:

@@ -12,6 +12,7 @@ import csv
 from difflib import get_close_matches
 from pathlib import Path
 
+from MRTRUSRegistrationLib.batch_cases import check_folder_name
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.text_table import filled_rows
 
@@ -76,6 +77,7 @@ def _case(row: dict[str, str], number: int, path: Path) -> Case:
     for name in _NEEDED:
         if not row.get(name):
             raise InputError(f"{where} has no {name}; fill it in.")
+    check_folder_name(row["case"], path)
     part = row.get("split", "").casefold()
     if part and part not in PARTS:
         raise InputError(f"{where} has the split {part!r}; use {', '.join(PARTS)} or leave it empty.")

@@ -59,6 +59,8 @@ def _rows(metrics: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise InputError(f"The table {metrics} cannot be read ({error.strerror}).") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{metrics} is not a table of mrtrus evaluate; give its metrics.csv.") from error
     if not rows or not {"case", "method", "masks"} <= set(rows[0]):
         raise InputError(f"{metrics} is not a table of mrtrus evaluate; give its metrics.csv.")
     return [row for row in rows if not row.get("error")]
@@ -91,4 +93,8 @@ def _network(row: Mapping[str, str]) -> str | None:
 
 
 def _values(rows: Sequence[Mapping[str, str]], column: str) -> list[float]:
-    return [float(row[column]) for row in rows if row.get(column)]
+    values = [row[column] for row in rows if row.get(column)]
+    try:
+        return [float(value) for value in values]
+    except ValueError as error:
+        raise InputError(f"The column {column} of the table holds something other than numbers.") from error

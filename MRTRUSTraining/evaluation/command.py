@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -82,7 +83,7 @@ def evaluate(
     text = summary_markdown(
         rows,
         title=f"{data.resolve().name}, {len(found)} pairs, {masks} masks",
-        command=f"mrtrus {' '.join(sys.argv[1:])}",
+        command=shlex.join(["mrtrus", *sys.argv[1:]]),
     )
     write_text_atomically(text, output / "summary.md")
     (output / _SO_FAR).unlink(missing_ok=True)

@@ -51,6 +51,8 @@ def prepare_paper_b(
         trus=replace(settings.trus, frame_axis=trus_frame_axis),
     )
     known = _layout(source, layout)
+    if known is None and not source.is_dir():
+        raise InputError(f"{source} is neither a data set nor a folder of cases.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"The output {output} is not an empty folder; give another.")
     cases = folder_cases(source) if known is None else data_set_cases(source, known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from MRTRUSRegistrationLib.geometry import Grid, orientation_direction
+from MRTRUSRegistrationLib.outputs import full_disk_said, require_space
 
 from .anatomy import LABELS, Anatomy
 from .deformation import Deformed, one_thread, rotation_matrix
@@ -140,7 +142,12 @@ def write_case(case: SimulatedCase, folder: Path, index: int) -> None:
         "mr_labels": stack_labels(case.mr_labels),
         "us_labels": stack_labels(case.trus_labels),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    with full_disk_said(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_aside(case, images, folder, name)
+
+
+def _write_aside(case: SimulatedCase, images: Mapping[str, sitk.Image], folder: Path, name: str) -> None:
     # Written aside and moved when complete, the MR last, by which a case is known: an interrupted run leaves
     # whole cases only.
     with tempfile.TemporaryDirectory(dir=folder, prefix=ASIDE) as aside:
@@ -148,6 +155,7 @@ def write_case(case: SimulatedCase, folder: Path, index: int) -> None:
             (Path(aside) / kind).mkdir()
         for kind, image in images.items():
             sitk.WriteImage(image, str(Path(aside) / kind / f"{name}.nii.gz"), useCompression=True)
+            require_space(folder)
         sitk.WriteTransform(case.transform, str(Path(aside) / "transforms" / f"{name}.h5"))
         text = json.dumps({**json.loads(case.parameters.to_json()), "labels": LABELS}, indent=1)
         (Path(aside) / "parameters" / f"{name}.json").write_text(text, encoding="utf-8")
