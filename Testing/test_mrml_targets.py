@@ -194,6 +194,26 @@ def test_another_stage_is_accepted_in_a_saved_scene(committed, tmp_path):
     assert found.points_mm == pytest.approx(np.array([placed[0], _in_trus(committed, "rigid")[2]]), abs=0.01)
 
 
+def test_another_stage_is_accepted_in_a_scene_that_does_not_say_what_was_carried(committed):
+    """As older versions saved them: no target comes twice, and what was moved or added stays."""
+    case, source = committed.case, _mark(committed)
+    source.SetNthControlPointLabel(2, "lesion 1")
+    node = carry_targets_to_trus(case, source)
+    node.SetNthControlPointPosition(1, *np.add(node.GetNthControlPointPosition(1), (0, 0, 5.0)))
+    node.AddControlPoint(node.GetNthControlPointPosition(0), "mine")
+    placed, carried = target_points(case).points_mm, _in_trus(committed, "rigid")
+    case.set_attribute("CarriedPoints", "")
+    show_stage(case, "rigid")
+    assert list(moved_mm(case)) == [node.GetNthControlPointID(1)]
+    for _ in range(2):
+        carry_again(case)
+        assert target_points(case).names == ("lesion 1", "lesion 2", "lesion 1", "mine")
+        expected = [carried[0], placed[1], carried[2], placed[3]]
+        assert target_points(case).points_mm == pytest.approx(np.array(expected), abs=0.01)
+    assert reset_target(case, node.GetNthControlPointID(1))
+    assert target_points(case).points_mm[1] == pytest.approx(carried[1], abs=0.01)
+
+
 def test_segments_are_resampled_to_the_trus(committed):
     result, grid = committed.result, Grid.of(committed.result.mr)
     lesions = {"left": ball(grid, 7.0), "right": ball(grid, 4.5)}

@@ -27,7 +27,7 @@ from .marked_points import attach
 from .markups import add_landmarks
 from .readers import check_volume, landmarks_of, placed_ids, segments_of, volume_grid
 from .segmentations import add_segmentation
-from .stages import Stage, mr_to_trus, resampling_of, stage_of, transformed
+from .stages import Stage, mr_to_trus, resampling_of, stage_of, stages_of, transformed
 from .texts import NOTICE
 
 # Reddish purple: neither the MR's, nor the TRUS's, nor the error vectors' colour.
@@ -228,11 +228,34 @@ def _remember(case: CaseNodes, carried: dict[str, _Carried]) -> None:
 
 def _carried(case: CaseNodes) -> dict[str, _Carried]:
     """What was carried, by the IDs of the points in the TRUS, those deleted since included."""
-    entries = json.loads(case.attribute(_CARRIED) or "{}")
+    written = case.attribute(_CARRIED)
+    if not written:
+        return _carried_by_name(case)
     return {
         point_id: _Carried(entry["source_id"], tuple(entry["place_mm"]))
-        for point_id, entry in entries.items()
+        for point_id, entry in json.loads(written).items()
     }
+
+
+def _carried_by_name(case: CaseNodes) -> dict[str, _Carried]:
+    """What must have been carried in a scene that does not say it, as older versions saved them.
+
+    A point comes from the one on the MR that has its name, and was carried to the nearest of the places where
+    the stages put that one: where it lies apart from them all, it was moved.
+    """
+    points, source, stages = case.targets, case.mr_targets, stages_of(case)[1:]
+    if points is None or source is None or not placed_ids(source) or not stages:
+        return {}
+    places = np.stack([_in_trus(case, source, stage).points_mm for stage in stages])
+    ids, names = placed_ids(source), list(landmarks_of(source).names)
+    found, now = {}, landmarks_of(points)
+    for point_id, name, place in zip(placed_ids(points), now.names, now.points_mm, strict=True):
+        if name in names:
+            number = names.index(name)
+            nearest = np.linalg.norm(places[:, number] - place, axis=1).argmin()
+            found[point_id] = _Carried(ids[number], tuple(places[nearest, number].tolist()))
+            names[number] = ""  # each comes from one of its own where several share a name
+    return found
 
 
 def _ras(place_mm: tuple[float, float, float]) -> list[float]:
