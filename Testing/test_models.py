@@ -28,6 +28,7 @@ from MRTRUSRegistrationLib.models import (
     prepare_image,
     read_card,
     rescale_intensity,
+    usable_models,
 )
 
 
@@ -102,6 +103,20 @@ def test_a_folder_of_the_variable_that_is_not_there_is_said(tmp_path: Path, monk
     monkeypatch.setenv("MRTRUS_MODELS", str(tmp_path / "none"))
     with pytest.raises(InputError, match="none of MRTRUS_MODELS does not exist"):
         list_models()
+
+
+def test_lists_to_choose_from_leave_out_folders_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    install(tmp_path / "good", ThresholdNetwork(), name="mine", task="segmentation", modality="MR")
+    install(tmp_path / "bad", ThresholdNetwork(), name="other", task="segmentation", modality="MR")
+    (tmp_path / "bad" / "wrong.json").write_text("{", encoding="utf-8")
+    for extra, variable, first in (("good", "none", "mine"), ("bad", "good", "mine"), ("none", "bad", None)):
+        monkeypatch.setenv("MRTRUS_MODELS", str(tmp_path / variable))
+        names = [model.card.name for model in usable_models(tmp_path / extra)]
+        assert {"cmsa", "vnet-mr", "vnet-trus"} <= set(names)
+        assert "other" not in names
+        assert first in (None, names[0])
 
 
 def test_a_user_without_a_home_still_has_the_bundled_models(monkeypatch: pytest.MonkeyPatch):

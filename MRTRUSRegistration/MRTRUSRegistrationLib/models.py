@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -99,21 +101,28 @@ def resources_folder() -> Path:
 
 
 def models_folders(extra: Path | None = None) -> list[Path]:
-    """Where models are looked for: `extra`, $MRTRUS_MODELS, the user's own folder, the bundled one."""
-    folders = [resources_folder() / "Models"]
+    """Where models are looked for: `extra`, $MRTRUS_MODELS, the user's own folder, the bundled one.
+
+    `InputError` where one of the first two is named and does not exist.
+    """
+    named = _folder_of_variable()
+    if named is not None and not named.is_dir():
+        raise InputError(f"The models folder {named} of MRTRUS_MODELS does not exist; correct or unset it.")
+    if extra is not None and not extra.is_dir():
+        raise InputError(f"The models folder {extra} does not exist; give a folder with model cards.")
+    return _existing_folders(extra)
+
+
+def _existing_folders(extra: Path | None) -> list[Path]:
     # Unlike Path.home() this does not fail for a user without a home, as containers have them.
-    folders.insert(0, Path(os.path.expanduser("~/.local/share/mrtrus/models")))
-    if named := os.environ.get("MRTRUS_MODELS"):
-        if not Path(named).is_dir():
-            raise InputError(
-                f"The models folder {named} of MRTRUS_MODELS does not exist; correct or unset it."
-            )
-        folders.insert(0, Path(named))
-    if extra is not None:
-        if not extra.is_dir():
-            raise InputError(f"The models folder {extra} does not exist; give a folder with model cards.")
-        folders.insert(0, extra)
-    return [folder for folder in folders if folder.is_dir()]
+    own = Path(os.path.expanduser("~/.local/share/mrtrus/models"))
+    folders = (extra, _folder_of_variable(), own, resources_folder() / "Models")
+    return [folder for folder in folders if folder is not None and folder.is_dir()]
+
+
+def _folder_of_variable() -> Path | None:
+    named = os.environ.get("MRTRUS_MODELS")
+    return Path(named) if named else None
 
 
 def read_card(path: Path) -> ModelCard:
@@ -165,11 +174,29 @@ def _tupled(value: Any) -> Any:
 
 def list_models(extra: Path | None = None) -> list[InstalledModel]:
     """Every model in the models folders; where two share a name, the first folder's wins."""
+    return _first_of_each_name(model for folder in models_folders(extra) for model in _models_in(folder))
+
+
+def usable_models(extra: Path | None = None) -> list[InstalledModel]:
+    """`list_models` without the folders that are missing or hold a wrong card: for lists to choose from.
+
+    Whoever registers with such a folder is told what is wrong with it.
+    """
+    found: list[InstalledModel] = []
+    for folder in _existing_folders(extra):
+        with suppress(InputError):
+            found += _models_in(folder)
+    return _first_of_each_name(found)
+
+
+def _models_in(folder: Path) -> list[InstalledModel]:
+    return [InstalledModel(read_card(path), path) for path in sorted(folder.glob("*.json"))]
+
+
+def _first_of_each_name(models: Iterable[InstalledModel]) -> list[InstalledModel]:
     found: dict[str, InstalledModel] = {}
-    for folder in models_folders(extra):
-        for path in sorted(folder.glob("*.json")):
-            card = read_card(path)
-            found.setdefault(card.name, InstalledModel(card, path))
+    for model in models:
+        found.setdefault(model.card.name, model)
     return list(found.values())
 
 
