@@ -31,6 +31,8 @@ from MRTRUSRegistrationLib.models import (
     usable_models,
 )
 
+TOLD = {"orientation": "LPS", "spacing_mm": [1.5, 1.5, 1.5]}
+
 
 def _write_card(folder: Path, **changed: object) -> Path:
     folder.mkdir(exist_ok=True)
@@ -65,7 +67,24 @@ def test_a_card_survives_writing_and_reading(tmp_path: Path):
         ({"grid_vox": ["a", 1, 2]}, "grid_vox"),
         ({"grid_vox": [64, 48]}, "grid_vox"),
         ({"grid_vox": [64, 48, -8]}, "grid_vox"),
-        ({"preprocessing": {"orientation": "LPS", "spacing_mm": [1.5, 0, 1.5]}}, "spacing_mm"),
+        ({"preprocessing": {**TOLD, "spacing_mm": [1.5, 0, 1.5]}}, "spacing_mm"),
+        ({"preprocessing": {**TOLD, "orientation": "XYZ"}}, "preprocessing (orientation)"),
+        ({"preprocessing": {**TOLD, "smoothing_mm": "much"}}, "preprocessing (smoothing_mm)"),
+        ({"preprocessing": {**TOLD, "percentiles": 5}}, "preprocessing (percentiles)"),
+        ({"preprocessing": {**TOLD, "percentiles": ["a", "b"]}}, "preprocessing (percentiles)"),
+        ({"preprocessing": {**TOLD, "percentiles": [99.5, 0.5]}}, "preprocessing (percentiles)"),
+        ({"preprocessing": {**TOLD, "percentiles": [0.5, 101]}}, "preprocessing (percentiles)"),
+        ({"figures": 3}, "figures"),
+        ({"settings": {"threshold": "abc"}}, "settings (threshold)"),
+        ({"settings": {"threshold": None}}, "settings (threshold)"),
+        ({"settings": {"context": [1]}}, "settings (context)"),
+        ({"settings": {"alignment": ["rigid"]}}, "settings (alignment)"),
+        ({"settings": {"volume_agreement": {"ratio": 1.0}}}, "settings (volume_agreement)"),
+        ({"settings": {"structures": 3}}, "settings (structures)"),
+        ({"settings": {"structures": {"MR": 1, "TRUS": 2}}}, "settings (structures)"),
+        ({"task": "structures"}, "settings (structures)"),
+        ({"task": "structures", "settings": {"structures": []}}, "settings (structures)"),
+        ({"task": "structures", "settings": {"structures": ["zone", 2]}}, "settings (structures)"),
     ],
 )
 def test_an_unusable_card_is_refused_by_name(changed: dict, named: str, tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,7 +19,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import uniform_filter
 
 from .errors import InputError
-from .geometry import Grid, resample
+from .geometry import Grid, orientation_direction, resample
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 # Structures that models tell apart and that do not belong to the gland.
 BEYOND_GLAND = frozenset({"seminal_vesicles"})
 _LOG = logging.getLogger(__name__)
+# The settings of a card that are numbers, and the numbers in its setting `volume_agreement`.
+_NUMBERS = ("threshold", "intensity_floor", "context", "extend_mm")
+_AGREEMENT = ("ratio", "ratio_log_sd", "logit_sd")
 CARD_FORMAT = 1
 Task = Literal["segmentation", "registration", "structures"]
 
@@ -139,7 +143,7 @@ def read_card(path: Path) -> ModelCard:
         card = ModelCard(**{key: _tupled(value) for key, value in raw.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a readable model card ({error}); export the model again.") from error
-    if wrong := _wrong_in(card):
+    if wrong := _wrong_in(card) or _wrong_setting(card):
         raise InputError(f"The model card {path} has no usable {wrong}; export the model again.")
     return card
 
@@ -153,19 +157,59 @@ def _wrong_in(card: ModelCard) -> str | None:
         "file": isinstance(card.file, str),
         "settings": isinstance(card.settings, dict),
         "architecture": isinstance(card.architecture, dict),
+        "figures": isinstance(card.figures, tuple) and all(isinstance(each, dict) for each in card.figures),
         "grid_vox": _three(card.grid_vox, whole=True),
         "preprocessing (spacing_mm)": _three(told.spacing_mm),
-        "preprocessing (orientation)": isinstance(told.orientation, str),
-        "preprocessing (smoothing_mm)": isinstance(told.smoothing_mm, (int, float)),
+        "preprocessing (orientation)": _is_orientation(told.orientation),
+        "preprocessing (smoothing_mm)": _is_number(told.smoothing_mm),
+        "preprocessing (percentiles)": _are_percentiles(told.percentiles),
     }
     return next((key for key, holds in right.items() if not holds), None)
 
 
+def _wrong_setting(card: ModelCard) -> str | None:
+    """The first setting whose value is of another kind than it must be."""
+    said, structures = card.settings, card.settings.get("structures")
+    right = {key: _is_number(said[key]) for key in _NUMBERS if key in said}
+    right["alignment"] = isinstance(said.get("alignment", ""), str)
+    if card.task == "structures":
+        right["structures"] = isinstance(structures, list) and structures != [] and _are_texts(structures)
+    elif structures is not None:
+        right["structures"] = isinstance(structures, dict) and _are_texts(structures.values())
+    if (agreement := said.get("volume_agreement")) is not None:
+        right["volume_agreement"] = isinstance(agreement, dict) and all(
+            _is_number(agreement.get(key)) and agreement[key] > 0 for key in _AGREEMENT
+        )
+    return next((f"settings ({key})" for key, holds in right.items() if not holds), None)
+
+
 def _three(values: Any, *, whole: bool = False) -> bool:
     """Whether these are three positive numbers."""
-    kinds = int if whole else (int, float)
     several = isinstance(values, tuple) and len(values) == 3
-    return several and all(isinstance(value, kinds) and value > 0 for value in values)
+    return several and all(
+        _is_number(value) and value > 0 and (isinstance(value, int) or not whole) for value in values
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _are_percentiles(values: Any) -> bool:
+    """Whether these are two percentiles, the lower one first."""
+    two = isinstance(values, tuple) and len(values) == 2 and all(_is_number(value) for value in values)
+    return two and 0 <= values[0] < values[1] <= 100
+
+
+def _is_orientation(code: Any) -> bool:
+    try:
+        return isinstance(code, str) and bool(orientation_direction(code))
+    except ValueError:
+        return False
 
 
 def _tupled(value: Any) -> Any:
