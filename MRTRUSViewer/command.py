@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from MRTRUSRegistrationLib.errors import InputError
+from MRTRUSRegistrationLib.models import list_models
 
 from .opening import Opening, opening_of
 
@@ -37,6 +38,8 @@ def view(
     """Judge a registration in the browser, on the views of 3D Slicer; or load, register, correct, export."""
     opening = opening_of(data or [])
     _check_address(host, token)
+    # Registering would fail on what is wrong with them.
+    list_models()
     if find_spec("trame_slicer") is None or find_spec("slicer") is None:
         raise InputError("The browser app is not installed: install it with pip install mrtrus[web].")
     asyncio.run(_serve(opening, host, _free_port(host, port), token, browser))

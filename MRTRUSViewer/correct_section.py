@@ -89,10 +89,10 @@ class CorrectSection:
         self._viewer.state.editing = ""
         return True
 
-    def reset_target(self, number: int) -> None:
+    def reset_target(self, point_id: str) -> None:
         """Put a target back to where the registration puts it."""
         if self._viewer.case is not None:
-            reset_target(self._viewer.case, int(number))
+            reset_target(self._viewer.case, point_id)
             self._viewer.review.refresh_tables()
             self._viewer.views.draw()
 

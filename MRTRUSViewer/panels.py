@@ -212,7 +212,7 @@ def _target_table(viewer: Viewer) -> None:
         with html.Thead(), html.Tr():
             for title in ("Target", "Side", "Third", "Capsule (mm)", ""):
                 html.Th(title)
-        go = (viewer.action(viewer.review.go_to_target), "[row.number]")
+        go = (viewer.action(viewer.review.go_to_target), "[row.point]")
         with html.Tbody(), html.Tr(v_for="row in target_rows", key="row.name", click=go):
             for name in ("name", "side", "third", "capsule"):
                 html.Td(f"{{{{ row.{name} }}}}")
@@ -223,7 +223,7 @@ def _target_table(viewer: Viewer) -> None:
                     size="x-small",
                     title="Put this target back",
                     classes="put-back",
-                    click=(viewer.action(viewer.correct.reset_target), "[row.number]"),
+                    click=(viewer.action(viewer.correct.reset_target), "[row.point]"),
                 )
 
 

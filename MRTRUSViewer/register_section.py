@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.job_runner import JobRunner, Listener
-from MRTRUSRegistrationLib.models import list_models
+from MRTRUSRegistrationLib.models import usable_models
 from MRTRUSRegistrationLib.mrml.case_nodes import CaseNodes
 from MRTRUSRegistrationLib.mrml.job_inputs import Inputs, inputs_of_case, write_inputs
 from MRTRUSRegistrationLib.mrml.models import set_visible
@@ -164,7 +164,7 @@ def _methods() -> list[dict[str, str]]:
     """The installed networks and the built-in methods, for a list to choose from."""
     networks = {
         model.card.name: f"{model.card.name}: {model.card.title}"
-        for model in list_models()
+        for model in usable_models()
         if model.card.task == "registration"
     }
     return [{"value": name, "title": title} for name, title in (networks | _BUILT_IN).items()]

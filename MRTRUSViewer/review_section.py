@@ -99,9 +99,10 @@ class ReviewSection:
             go_to_landmark(self._viewer.case, name)
             self._viewer.views.draw()
 
-    def go_to_target(self, number: int) -> None:
-        if self._viewer.case is not None:
-            go_to_point(self._viewer.case.targets, int(number))
+    def go_to_target(self, point_id: str) -> None:
+        targets = self._viewer.case.targets if self._viewer.case is not None else None
+        if targets is not None:
+            go_to_point(targets, targets.GetControlPointIndexByID(point_id))
             self._viewer.views.draw()
 
     def _on_page(self, **page: Any) -> None:

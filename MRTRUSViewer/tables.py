@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from typing import Any
 
 from MRTRUSRegistrationLib.mrml.case_nodes import CaseNodes
 from MRTRUSRegistrationLib.mrml.errors_view import landmark_errors, rms_error_mm
+from MRTRUSRegistrationLib.mrml.readers import placed_ids
 from MRTRUSRegistrationLib.mrml.stages import MEASURE_COLUMNS, Stage
 from MRTRUSRegistrationLib.mrml.target_carrying import moved_mm
 from MRTRUSRegistrationLib.mrml.target_table import target_rows
@@ -42,17 +44,18 @@ def measure_rows(case: CaseNodes) -> list[dict[str, str]]:
 
 
 def target_table_rows(case: CaseNodes) -> list[dict[str, Any]]:
-    """Where a needle finds each target; `number` is that of a point, -1 for a segment."""
-    points = case.targets.GetNumberOfControlPoints() if case.targets is not None else 0
+    """Where a needle finds each target; `point` is the ID of a point, "" for a segment."""
     moved = moved_mm(case)
+    points = placed_ids(case.targets) if case.targets is not None else ()
     return [
         {
             "name": row.name,
-            "number": n if n < points else -1,
+            "point": point_id,
             "side": row.side,
             "third": row.third,
             "capsule": f"{row.capsule_mm:.1f}",
-            "moved": f"{moved[n]:.1f}" if n in moved and n < points else "",
+            "moved": f"{moved[point_id]:.1f}" if point_id in moved else "",
         }
-        for n, row in enumerate(target_rows(case))
+        # The segments come after the points.
+        for point_id, row in zip(chain(points, repeat("")), target_rows(case), strict=False)
     ]

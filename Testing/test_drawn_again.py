@@ -15,6 +15,7 @@ from tiny_networks import install
 from MRTRUSRegistrationLib import Settings, register
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import InstalledModel, Preprocessing, detail, drawers, prepare_image
+from MRTRUSRegistrationLib.results import GlandSegmentation
 from MRTRUSRegistrationLib.segmentation import PUBLIC_AXES, segment_gland
 from MRTRUSTraining.export import decision
 from MRTRUSTraining.segmentation_training import SegmentationSettings
@@ -97,6 +98,23 @@ def test_a_gland_that_it_does_not_see_stays(tmp_path: Path) -> None:
     found = segment_gland(trus_image(), models(tmp_path, again=0.0))
     assert found.model == "first"
     assert radius_vox(found.mask) == pytest.approx(10.0, rel=0.06)
+
+
+def border_warnings(found: GlandSegmentation) -> list[str]:
+    return [each.message for each in found.warnings if each.code == "trus_gland_at_border"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_gland_that_does_not_fit_into_the_window_is_warned_of(tmp_path: Path, known: bool) -> None:
+    """The window has 32 voxels a side, so a ball of 17 is cut where the image goes on."""
+    found = segment_gland(trus_image(), models(tmp_path, again=17.0), orientation_known=known)
+    assert found.model == "finer"
+    assert radius_vox(found.mask) < 17.0
+    [message] = border_warnings(found)
+    assert "what the model finer sees of the TRUS volume" in message
+    whole = segment_gland(trus_image(), models(tmp_path / "fits", again=15.0), orientation_known=known)
+    assert whole.model == "finer"
+    assert border_warnings(whole) == []
 
 
 def test_axes_that_the_header_does_not_state(tmp_path: Path) -> None:

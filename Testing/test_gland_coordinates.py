@@ -314,6 +314,19 @@ def test_without_glands_or_coordinates_nothing_turns(emptied: str) -> None:
     torch.testing.assert_close(shift[0, :, 0], expected, atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("empty", [0, 1], ids=["moving", "fixed"])
+def test_one_empty_gland_moves_nothing_and_no_other_pair(empty: int) -> None:
+    pair = turned_pair()[:2]
+    alone = coordinate_motion(*pair)
+    blank = [each.clone() for each in pair]
+    blank[empty][:, -4:] = 0.0
+    moving, fixed = (torch.cat(both) for both in zip(pair, blank, strict=True))
+    rotation, shift = coordinate_motion(moving, fixed)
+    torch.testing.assert_close(rotation[1], torch.eye(3).double(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(shift[1], torch.zeros(3, 1).double(), atol=1e-3, rtol=0)
+    torch.testing.assert_close((rotation[0], shift[0]), (alone[0][0], alone[1][0]), atol=1e-9, rtol=0)
+
+
 def test_the_network_begins_with_the_motion_of_its_coordinates() -> None:
     size = [-(-n // 16) * 16 for n in SIZE]
     network = CMSANet(channels=6, coordinates=True, normalisation="instance").eval()

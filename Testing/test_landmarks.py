@@ -74,9 +74,15 @@ def test_written_points_come_back(tmp_path: Path, suffix: str) -> None:
 
 def test_a_landmark_may_be_named_like_a_comment(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
-    points = {"#1": POINTS["apex"], "# 2; left": POINTS["F-3"]}
+    points = {"#1": POINTS["apex"], "# 2; left": POINTS["F-3"], "#base": POINTS["F-3"]}
     write_landmarks(Landmarks(tuple(points), np.array(list(points.values()))), path)
     expect_points(read_landmarks(path, loaded()), points, atol=1e-12)
+
+
+def test_a_number_sign_begins_a_name_or_a_comment(tmp_path: Path) -> None:
+    rows = '#1;-20,0;30,0;-15,0\n#base;9;9;9\n"#base";-21,5;31,5;-16,5\n'
+    found = read_landmarks(table(tmp_path / "points.csv", f"name;x_lps;y_lps;z_lps\n{rows}"), loaded())
+    expect_points(found, {"#1": (-20.0, 30.0, -15.0), "#base": (-21.5, 31.5, -16.5)})
 
 
 # One point, written in many ways: LPS (-20, 30, -15), so RAS (20, -30, -15).
@@ -99,6 +105,13 @@ POINT = {"a": (-20.0, 30.0, -15.0)}
         '"name","x_lps","y_lps","z_lps","seen; by whom"\n"a",-20,30,-15,\n',
         '"x_lps";"y_lps, mm";"y_lps";"z_lps";"name"\n-20;;30;-15;a\n',
         "name,x,y,z\n# as seen by two\na,-20,30,-15\n# frame: LPS,,,\n",
+        "name,x_lps,y_lps,z_lps\n#b,9,9,9\na,-20,30,-15\n",
+        "name,x_lps,y_lps,z_lps\n# apex, base and urethra\na,-20,30,-15\n# exported 1 May, 2026\n",
+        "name,x_lps,y_lps,z_lps\n#1, the apex, is not sure, 1\n#2\na,-20,30,-15\n",
+        'name,x_lps,y_lps,z_lps\n# called "apex\na,-20,30,-15\n # b, "base\n',
+        'name,x_lps,y_lps,z_lps\n"# apex, base",,,\na,-20,30,-15\n',
+        "name;x_lps;y_lps;z_lps\n#b;9,0;9,0;9,0\na;-20,0;30,0;-15,0\n",
+        "x_lps,y_lps,z_lps,name\n#9,9,9,b\n-20,30,-15,a\n",
     ],
 )
 def test_table_with_a_stated_frame(tmp_path: Path, text: str) -> None:

@@ -28,7 +28,10 @@ from MRTRUSRegistrationLib.models import (
     prepare_image,
     read_card,
     rescale_intensity,
+    usable_models,
 )
+
+TOLD = {"orientation": "LPS", "spacing_mm": [1.5, 1.5, 1.5]}
 
 
 def _write_card(folder: Path, **changed: object) -> Path:
@@ -64,7 +67,24 @@ def test_a_card_survives_writing_and_reading(tmp_path: Path):
         ({"grid_vox": ["a", 1, 2]}, "grid_vox"),
         ({"grid_vox": [64, 48]}, "grid_vox"),
         ({"grid_vox": [64, 48, -8]}, "grid_vox"),
-        ({"preprocessing": {"orientation": "LPS", "spacing_mm": [1.5, 0, 1.5]}}, "spacing_mm"),
+        ({"preprocessing": {**TOLD, "spacing_mm": [1.5, 0, 1.5]}}, "spacing_mm"),
+        ({"preprocessing": {**TOLD, "orientation": "XYZ"}}, "preprocessing (orientation)"),
+        ({"preprocessing": {**TOLD, "smoothing_mm": "much"}}, "preprocessing (smoothing_mm)"),
+        ({"preprocessing": {**TOLD, "percentiles": 5}}, "preprocessing (percentiles)"),
+        ({"preprocessing": {**TOLD, "percentiles": ["a", "b"]}}, "preprocessing (percentiles)"),
+        ({"preprocessing": {**TOLD, "percentiles": [99.5, 0.5]}}, "preprocessing (percentiles)"),
+        ({"preprocessing": {**TOLD, "percentiles": [0.5, 101]}}, "preprocessing (percentiles)"),
+        ({"figures": 3}, "figures"),
+        ({"settings": {"threshold": "abc"}}, "settings (threshold)"),
+        ({"settings": {"threshold": None}}, "settings (threshold)"),
+        ({"settings": {"context": [1]}}, "settings (context)"),
+        ({"settings": {"alignment": ["rigid"]}}, "settings (alignment)"),
+        ({"settings": {"volume_agreement": {"ratio": 1.0}}}, "settings (volume_agreement)"),
+        ({"settings": {"structures": 3}}, "settings (structures)"),
+        ({"settings": {"structures": {"MR": 1, "TRUS": 2}}}, "settings (structures)"),
+        ({"task": "structures"}, "settings (structures)"),
+        ({"task": "structures", "settings": {"structures": []}}, "settings (structures)"),
+        ({"task": "structures", "settings": {"structures": ["zone", 2]}}, "settings (structures)"),
     ],
 )
 def test_an_unusable_card_is_refused_by_name(changed: dict, named: str, tmp_path: Path):
@@ -102,6 +122,20 @@ def test_a_folder_of_the_variable_that_is_not_there_is_said(tmp_path: Path, monk
     monkeypatch.setenv("MRTRUS_MODELS", str(tmp_path / "none"))
     with pytest.raises(InputError, match="none of MRTRUS_MODELS does not exist"):
         list_models()
+
+
+def test_lists_to_choose_from_leave_out_folders_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    install(tmp_path / "good", ThresholdNetwork(), name="mine", task="segmentation", modality="MR")
+    install(tmp_path / "bad", ThresholdNetwork(), name="other", task="segmentation", modality="MR")
+    (tmp_path / "bad" / "wrong.json").write_text("{", encoding="utf-8")
+    for extra, variable, first in (("good", "none", "mine"), ("bad", "good", "mine"), ("none", "bad", None)):
+        monkeypatch.setenv("MRTRUS_MODELS", str(tmp_path / variable))
+        names = [model.card.name for model in usable_models(tmp_path / extra)]
+        assert {"cmsa", "vnet-mr", "vnet-trus"} <= set(names)
+        assert "other" not in names
+        assert first in (None, names[0])
 
 
 def test_a_user_without_a_home_still_has_the_bundled_models(monkeypatch: pytest.MonkeyPatch):

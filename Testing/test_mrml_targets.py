@@ -25,7 +25,7 @@ from MRTRUSRegistrationLib.mrml.result_folder import add_result  # noqa: E402
 from MRTRUSRegistrationLib.mrml.scene_file import new_scene, read_scene  # noqa: E402
 from MRTRUSRegistrationLib.mrml.segmentations import add_segmentation  # noqa: E402
 from MRTRUSRegistrationLib.mrml.stages import show_stage  # noqa: E402
-from MRTRUSRegistrationLib.mrml.target_carrying import carry_again  # noqa: E402
+from MRTRUSRegistrationLib.mrml.target_carrying import carry_again, moved_mm  # noqa: E402
 from MRTRUSRegistrationLib.mrml.target_table import target_rows  # noqa: E402
 from MRTRUSRegistrationLib.mrml.targets_nodes import (  # noqa: E402
     add_carried_points,
@@ -40,6 +40,7 @@ from MRTRUSRegistrationLib.outputs import write_result  # noqa: E402
 from MRTRUSRegistrationLib.results import Landmarks  # noqa: E402
 from MRTRUSRegistrationLib.targets import TrusGland  # noqa: E402
 from MRTRUSRegistrationLib.transforms import inverse_points_mm  # noqa: E402
+from MRTRUSViewer.tables import target_table_rows  # noqa: E402
 
 POINTS = MR_CENTRE_MM + np.array([[0.0, 0.0, 0.0], [8.0, -5.0, 3.0], [-6.0, 9.0, -8.0]])
 
@@ -85,15 +86,19 @@ def test_the_users_points_appear_in_trus_space_too(committed):
     assert np.array(world) == pytest.approx(target_points(committed.case).points_mm, abs=0.01)
 
 
+def _nudges_mm(case) -> tuple[float, ...]:
+    return tuple(nudges_mm(case).values())
+
+
 def test_a_nudge_keeps_the_original_and_can_be_undone(committed):
     node = carry_targets_to_trus(committed.case, _mark(committed))
     carried = target_points(committed.case).points_mm
     node.SetNthControlPointPosition(1, *np.add(node.GetNthControlPointPosition(1), (0, 3.0, 4.0)))
-    assert nudges_mm(committed.case) == pytest.approx((0.0, 5.0, 0.0))
-    assert reset_target(committed.case, 1)
+    assert _nudges_mm(committed.case) == pytest.approx((0.0, 5.0, 0.0))
+    assert reset_target(committed.case, node.GetNthControlPointID(1))
     assert target_points(committed.case).points_mm == pytest.approx(carried, abs=1e-9)
-    assert nudges_mm(committed.case) == pytest.approx((0, 0, 0))
-    assert not reset_target(committed.case, 3)
+    assert _nudges_mm(committed.case) == pytest.approx((0, 0, 0))
+    assert not reset_target(committed.case, "no such point")
 
 
 def test_a_nudge_and_its_original_survive_saving(committed, tmp_path):
@@ -103,9 +108,9 @@ def test_a_nudge_and_its_original_survive_saving(committed, tmp_path):
     assert committed.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
     scene = read_scene(tmp_path / "scene.mrb")
     (case,) = find_cases(scene)
-    assert nudges_mm(case) == pytest.approx((2, 0, 0), abs=1e-3)
-    assert reset_target(case, 0)
-    assert nudges_mm(case) == pytest.approx((0, 0, 0), abs=1e-3)
+    assert _nudges_mm(case) == pytest.approx((2, 0, 0), abs=1e-3)
+    assert reset_target(case, case.targets.GetNthControlPointID(0))
+    assert _nudges_mm(case) == pytest.approx((0, 0, 0), abs=1e-3)
     assert case.mr_targets.GetName() == "lesions"
 
 
@@ -132,11 +137,32 @@ def test_another_stage_carries_every_point_that_the_user_left_alone(committed):
         assert found.points_mm[[0, added]] == pytest.approx(placed[[0, added]], abs=1e-9)
         assert found.points_mm[1:3] == pytest.approx(carried[1:], abs=0.01)
         moved = np.linalg.norm(placed[0] - carried[0])
-        assert nudges_mm(case) == pytest.approx((moved, 0, 0, 0), abs=0.01)
+        assert _nudges_mm(case) == pytest.approx((moved, 0, 0, 0), abs=0.01)
     assert case.targets is node
-    assert not reset_target(case, added)
-    assert reset_target(case, 0)
+    assert not reset_target(case, node.GetNthControlPointID(added))
+    assert reset_target(case, node.GetNthControlPointID(0))
     assert target_points(case).points_mm[0] == pytest.approx(_in_trus(committed, "rigid")[0], abs=0.01)
+
+
+def test_a_point_without_a_position_does_not_stand_for_another(committed):
+    """The second target is the one that was moved, stays on accepting, is listed, and can be put back."""
+    case = committed.case
+    node = carry_targets_to_trus(case, _mark(committed))
+    node.SetNthControlPointPosition(1, *np.add(node.GetNthControlPointPosition(1), (0, 0, 5.0)))
+    node.UnsetNthControlPointPosition(0)
+    placed, ids = target_points(case).points_mm, [node.GetNthControlPointID(n) for n in range(3)]
+    assert moved_mm(case) == {ids[1]: pytest.approx(5.0)}
+    rows = target_table_rows(case)
+    assert [row["name"] for row in rows] == ["lesion 2", "lesion 3"]
+    assert [(row["point"], row["moved"]) for row in rows] == [(ids[1], "5.0"), (ids[2], "")]
+    show_stage(case, "rigid")
+    carry_again(case)
+    carried = _in_trus(committed, "rigid")
+    expected = [carried[0], placed[0], carried[2]]
+    assert target_points(case).points_mm == pytest.approx(np.array(expected), abs=0.01)
+    assert list(moved_mm(case)) == [ids[1]]
+    assert reset_target(case, ids[1])
+    assert target_points(case).points_mm == pytest.approx(carried, abs=0.01)
 
 
 def test_another_stage_follows_what_was_deleted_and_added(committed):
@@ -166,6 +192,26 @@ def test_another_stage_is_accepted_in_a_saved_scene(committed, tmp_path):
     found = target_points(case)
     assert found.names == ("lesion 2", "lesion 3")
     assert found.points_mm == pytest.approx(np.array([placed[0], _in_trus(committed, "rigid")[2]]), abs=0.01)
+
+
+def test_another_stage_is_accepted_in_a_scene_that_does_not_say_what_was_carried(committed):
+    """As older versions saved them: no target comes twice, and what was moved or added stays."""
+    case, source = committed.case, _mark(committed)
+    source.SetNthControlPointLabel(2, "lesion 1")
+    node = carry_targets_to_trus(case, source)
+    node.SetNthControlPointPosition(1, *np.add(node.GetNthControlPointPosition(1), (0, 0, 5.0)))
+    node.AddControlPoint(node.GetNthControlPointPosition(0), "mine")
+    placed, carried = target_points(case).points_mm, _in_trus(committed, "rigid")
+    case.set_attribute("CarriedPoints", "")
+    show_stage(case, "rigid")
+    assert list(moved_mm(case)) == [node.GetNthControlPointID(1)]
+    for _ in range(2):
+        carry_again(case)
+        assert target_points(case).names == ("lesion 1", "lesion 2", "lesion 1", "mine")
+        expected = [carried[0], placed[1], carried[2], placed[3]]
+        assert target_points(case).points_mm == pytest.approx(np.array(expected), abs=0.01)
+    assert reset_target(case, node.GetNthControlPointID(1))
+    assert target_points(case).points_mm[1] == pytest.approx(carried[1], abs=0.01)
 
 
 def test_segments_are_resampled_to_the_trus(committed):
@@ -215,8 +261,8 @@ def test_deleted_targets_are_none(committed):
     node = carry_targets_to_trus(committed.case, _mark(committed))
     committed.scene.RemoveNode(node)
     assert target_points(committed.case) is None
-    assert nudges_mm(committed.case) == ()
-    assert not reset_target(committed.case, 0)
+    assert nudges_mm(committed.case) == {}
+    assert not reset_target(committed.case, "1")
     assert target_masks(committed.case) == {}
 
 

@@ -171,6 +171,20 @@ def test_an_unsafe_or_impossible_address_is_refused(run_cli, options: list[str],
     assert sentence in error
 
 
+def test_a_missing_models_folder_is_said_before_anything_is_served(
+    run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from MRTRUSRegistrationLib.cli import add_plugins
+
+    add_plugins()
+    monkeypatch.setenv("MRTRUS_MODELS", str(tmp_path / "none"))
+    # A port that does not exist, so that nothing is served even where the folder is not looked at.
+    code, output, error = run_cli(["view", "--no-browser", "--port", "70000"])
+    assert code == 2
+    assert "none of MRTRUS_MODELS does not exist" in error
+    assert not output
+
+
 def test_only_those_who_belong_here_are_answered(tmp_path: Path) -> None:
     pytest.importorskip("aiohttp")
     from aiohttp.test_utils import TestClient, TestServer

@@ -133,6 +133,21 @@ def test_methods_come_from_the_cards(module):
     assert module.parameters.method == "initial"
 
 
+def test_methods_are_listed_where_models_folders_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MRTRUS_MODELS", str(tmp_path / "none"))
+    module = open_module(slicer_scene())
+    combo = module.ui.methodComboBox
+    for folder in ("", str(tmp_path / "none either")):
+        module.parameters.modelsFolder = folder
+        labels = [combo.itemText(n) for n in range(combo.count)]
+        assert labels[0].startswith("cmsa")
+        assert labels[-1] == "initial"
+    assert module.desktop.errors == []
+    module.close()
+
+
 def test_a_result_is_added_in_one_step_and_shown(registered):
     case = registered.widget.panel.case
     assert case is not None

@@ -118,6 +118,17 @@ def test_a_moved_target_can_be_put_back(opened: OpenModule):
     assert opened.desktop.errors == []
 
 
+def test_a_moved_target_is_named_where_another_has_no_position(opened: OpenModule):
+    case = opened.widget.panel.case
+    carried = target_points(case).points_mm
+    case.targets.UnsetNthControlPointPosition(0)
+    move(opened, 1, (3.0, 0.0, 4.0))
+    assert opened.ui.movedTargetComboBox.currentText == "ROI 2, by 5.0 mm"
+    opened.click("resetTargetButton")
+    assert target_points(case).points_mm == pytest.approx(carried[1:], abs=1e-6)
+    assert opened.desktop.errors == []
+
+
 def test_the_other_result_accepted_leaves_what_the_user_placed(opened: OpenModule):
     """How far a target was moved is told of the place where the accepted result puts it."""
     case = opened.widget.panel.case

@@ -30,8 +30,8 @@ _LEAST_FADE_VOX = 5
 _LEAST_JACOBIAN = 0.05
 # The simulator draws turns of 6° (one standard deviation) about each axis, 20° at most.
 _LARGEST_ROTATION_DEG = 20.0
-# In 120 simulated pairs, random contrasts among them, what is seen of a structure inside the gland in MR and
-# in TRUS differs by a factor of 1.59 at most (MRTRUSTraining.evaluation.structure_ratio).
+# In 120 simulated pairs, random contrasts among them, what is seen of a structure of the gland, added up over
+# the whole region, differs by a factor of 1.59 at most (MRTRUSTraining.evaluation.structure_ratio).
 _MOST_VOLUME_RATIO = 2.5
 _LEAST_STRUCTURE_ML = 0.05
 # Where the gland's weight is less, an extended field fades to zero.
@@ -138,7 +138,7 @@ def extended(field_mm: np.ndarray, gland: np.ndarray, grid: Grid, width_mm: floa
 
 
 def _structure_warnings(regions: RegionsOfInterest, names: Sequence[str]) -> tuple[QualityWarning, ...]:
-    """A structure of which one image shows far more than the other, or neither shows any."""
+    """A structure of which one image shows far more in the region than the other, or neither shows any."""
     warnings = []
     both_seen = (regions.moving_structures.probabilities, regions.fixed_structures.probabilities)
     pairs = zip(names, *both_seen, strict=True)

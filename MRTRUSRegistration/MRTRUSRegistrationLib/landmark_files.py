@@ -39,7 +39,10 @@ class NamedPoints:
 
 
 def read_points(path: Path, *, frame: Frame | None = None) -> NamedPoints | None:
-    """The points of a .mrk.json, .json, .fcsv or .csv file; None for any other file type.
+    """The points of a .mrk.json, .json, .fcsv, .csv or .tsv file; None for any other file type.
+
+    In a table a line that begins with # is a comment, but for one whose first cell is # and digits alone and
+    whose coordinates are numbers, as of a landmark called #1. Other names that begin with # stand in quotes.
 
     `frame` says LPS or RAS where the file does not; `InputError` if it contradicts the file, if neither
     says it, or if the file cannot be understood.
@@ -60,8 +63,12 @@ def write_points(points: NamedPoints, path: Path) -> None:
     if path.suffix.lower() == ".json":
         path.write_text(json.dumps(_markups(rows), indent=1), encoding="utf-8")
         return
+    # Quotes keep a name that begins with # from being read as a comment.
+    quoted = any(_is_comment(name) for name in points.names)
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = csv.writer(
+            stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL
+        )
         writer.writerow(["name", "x_lps", "y_lps", "z_lps"])
         writer.writerows([name, *position] for name, position in rows)
 
@@ -127,34 +134,61 @@ def _read_fcsv(path: Path, frame: Frame | None) -> NamedPoints:
 
 def _read_csv(path: Path, frame: Frame | None) -> NamedPoints:
     name, lines = file_name(path), _text(path).splitlines()
-    header, *records = _table(lines, name)
-    header = [title.strip().casefold() for title in header]
+    titles, *others = _table(lines, name)
+    delimiter = _delimiter(titles)
+    header = [title.strip().casefold() for title in _cells(titles, delimiter)]
     axes, in_header = _axis_columns(header, name)
     stated = in_header or _commented(lines, "frame") or _commented(lines, "CoordinateSystem")
     signs = _signs(_stated_frame(stated or frame, frame, name))
     label = next((header.index(title) for title in _NAME_COLUMNS if title in header), None)
     rows = []
-    for number, record in enumerate(records, start=1):
-        values = [value.strip() for value in record] + [""] * (len(header) - len(record))
-        # Spreadsheets that separate columns by semicolons write decimal commas.
-        position = [values[n].replace(",", ".") for n in axes]
-        title = values[label] if label is not None else f"landmark {number}"
-        rows.append((title, _signed(position, signs, name)))
+    for number, record in enumerate(_records(others, delimiter, axes), start=1):
+        title = "".join(record[label : label + 1]) if label is not None else f"landmark {number}"
+        rows.append((title, _signed(_position(record, axes), signs, name)))
     return _as_points(rows, name)
 
 
-def _table(lines: list[str], name: str) -> list[list[str]]:
-    """The cells of the rows that are no comments, the column titles first."""
+def _table(lines: list[str], name: str) -> list[str]:
+    """The lines that hold anything, from that of the column titles on."""
     table = list(dropwhile(_is_comment, _filled(lines)))
     if not table:
         raise InputError(
             f"{name} holds no landmarks: give a table with the columns name, x_lps, y_lps, z_lps."
         )
-    unquoted = re.sub(r'"[^"]*"', "", table[0])
-    delimiter = next((sign for sign in ";\t" if sign in unquoted), ",")
-    # A landmark may be called "#1"; a comment has nothing in the other columns.
-    rows = csv.reader(table, delimiter=delimiter)
+    return table
+
+
+def _delimiter(titles: str) -> str:
+    unquoted = re.sub(r'"[^"]*"', "", titles)
+    return next((sign for sign in ";\t" if sign in unquoted), ",")
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter))
+
+
+def _records(lines: list[str], delimiter: str, axes: list[int]) -> list[list[str]]:
+    """The cells of the rows that are no comments."""
+    kept = [line for line in lines if not _is_comment(line) or _is_numbered(line, delimiter, axes)]
+    # Spreadsheets put quotes around a comment with a comma, and leave the other cells empty.
+    rows = csv.reader(kept, delimiter=delimiter)
     return [row for row in rows if "".join(row[1:]).strip() or not _is_comment(row[0])]
+
+
+def _position(record: list[str], axes: list[int]) -> list[str]:
+    """What stands in the columns of the coordinates, which a row that is too short lacks."""
+    # Spreadsheets that separate columns by semicolons write decimal commas.
+    return [record[n].replace(",", ".") for n in axes if n < len(record)]
+
+
+def _is_numbered(line: str, delimiter: str, axes: list[int]) -> bool:
+    """Whether a line that begins with # is of a landmark that is called #1, or by another number."""
+    record = _cells(line, delimiter)
+    try:
+        position = [float(value) for value in _position(record, axes)]
+    except ValueError:
+        return False
+    return len(position) == 3 and re.fullmatch(r"#\d+", record[0].strip()) is not None
 
 
 def _axis_columns(header: list[str], name: str) -> tuple[list[int], Frame | None]:

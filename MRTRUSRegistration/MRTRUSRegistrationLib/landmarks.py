@@ -36,10 +36,11 @@ def read_landmarks(path: str | Path, loaded: LoadedImage, *, frame: Frame | None
     """Read the landmarks of an image, as points or as labels.
 
     Points: .mrk.json or .fcsv of 3D Slicer, or CSV with the columns name, x_lps, y_lps, z_lps (or x_ras, …);
-    `frame` says LPS or RAS where a CSV file does not. Labels: 4-D (the first channel is the gland and is
-    left out, and so are empty channels), an integer label map (each value a landmark) or .seg.nrrd (each
-    segment but the gland). Points and labels lie in the file's frame and move along where an orientation
-    code re-labelled the image. Raises `InputError` for a file that cannot be used.
+    `frame` says LPS or RAS where a CSV file does not, and a line that begins with # is a comment
+    (`landmark_files.read_points`). Labels: 4-D (the first channel is the gland and is left out, and so are
+    empty channels), an integer label map (each value a landmark) or .seg.nrrd (each segment but the gland).
+    Points and labels lie in the file's frame and move along where an orientation code re-labelled the image.
+    Raises `InputError` for a file that cannot be used.
     """
     path = Path(path)
     check_present(path)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +19,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import uniform_filter
 
 from .errors import InputError
-from .geometry import Grid, resample
+from .geometry import Grid, orientation_direction, resample
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 # Structures that models tell apart and that do not belong to the gland.
 BEYOND_GLAND = frozenset({"seminal_vesicles"})
 _LOG = logging.getLogger(__name__)
+# The settings of a card that are numbers, and the numbers in its setting `volume_agreement`.
+_NUMBERS = ("threshold", "intensity_floor", "context", "extend_mm")
+_AGREEMENT = ("ratio", "ratio_log_sd", "logit_sd")
 CARD_FORMAT = 1
 Task = Literal["segmentation", "registration", "structures"]
 
@@ -99,21 +105,28 @@ def resources_folder() -> Path:
 
 
 def models_folders(extra: Path | None = None) -> list[Path]:
-    """Where models are looked for: `extra`, $MRTRUS_MODELS, the user's own folder, the bundled one."""
-    folders = [resources_folder() / "Models"]
+    """Where models are looked for: `extra`, $MRTRUS_MODELS, the user's own folder, the bundled one.
+
+    `InputError` where one of the first two is named and does not exist.
+    """
+    named = _folder_of_variable()
+    if named is not None and not named.is_dir():
+        raise InputError(f"The models folder {named} of MRTRUS_MODELS does not exist; correct or unset it.")
+    if extra is not None and not extra.is_dir():
+        raise InputError(f"The models folder {extra} does not exist; give a folder with model cards.")
+    return _existing_folders(extra)
+
+
+def _existing_folders(extra: Path | None) -> list[Path]:
     # Unlike Path.home() this does not fail for a user without a home, as containers have them.
-    folders.insert(0, Path(os.path.expanduser("~/.local/share/mrtrus/models")))
-    if named := os.environ.get("MRTRUS_MODELS"):
-        if not Path(named).is_dir():
-            raise InputError(
-                f"The models folder {named} of MRTRUS_MODELS does not exist; correct or unset it."
-            )
-        folders.insert(0, Path(named))
-    if extra is not None:
-        if not extra.is_dir():
-            raise InputError(f"The models folder {extra} does not exist; give a folder with model cards.")
-        folders.insert(0, extra)
-    return [folder for folder in folders if folder.is_dir()]
+    own = Path(os.path.expanduser("~/.local/share/mrtrus/models"))
+    folders = (extra, _folder_of_variable(), own, resources_folder() / "Models")
+    return [folder for folder in folders if folder is not None and folder.is_dir()]
+
+
+def _folder_of_variable() -> Path | None:
+    named = os.environ.get("MRTRUS_MODELS")
+    return Path(named) if named else None
 
 
 def read_card(path: Path) -> ModelCard:
@@ -130,7 +143,7 @@ def read_card(path: Path) -> ModelCard:
         card = ModelCard(**{key: _tupled(value) for key, value in raw.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a readable model card ({error}); export the model again.") from error
-    if wrong := _wrong_in(card):
+    if wrong := _wrong_in(card) or _wrong_setting(card):
         raise InputError(f"The model card {path} has no usable {wrong}; export the model again.")
     return card
 
@@ -144,19 +157,59 @@ def _wrong_in(card: ModelCard) -> str | None:
         "file": isinstance(card.file, str),
         "settings": isinstance(card.settings, dict),
         "architecture": isinstance(card.architecture, dict),
+        "figures": isinstance(card.figures, tuple) and all(isinstance(each, dict) for each in card.figures),
         "grid_vox": _three(card.grid_vox, whole=True),
         "preprocessing (spacing_mm)": _three(told.spacing_mm),
-        "preprocessing (orientation)": isinstance(told.orientation, str),
-        "preprocessing (smoothing_mm)": isinstance(told.smoothing_mm, (int, float)),
+        "preprocessing (orientation)": _is_orientation(told.orientation),
+        "preprocessing (smoothing_mm)": _is_number(told.smoothing_mm),
+        "preprocessing (percentiles)": _are_percentiles(told.percentiles),
     }
     return next((key for key, holds in right.items() if not holds), None)
 
 
+def _wrong_setting(card: ModelCard) -> str | None:
+    """The first setting whose value is of another kind than it must be."""
+    said, structures = card.settings, card.settings.get("structures")
+    right = {key: _is_number(said[key]) for key in _NUMBERS if key in said}
+    right["alignment"] = isinstance(said.get("alignment", ""), str)
+    if card.task == "structures":
+        right["structures"] = isinstance(structures, list) and structures != [] and _are_texts(structures)
+    elif structures is not None:
+        right["structures"] = isinstance(structures, dict) and _are_texts(structures.values())
+    if (agreement := said.get("volume_agreement")) is not None:
+        right["volume_agreement"] = isinstance(agreement, dict) and all(
+            _is_number(agreement.get(key)) and agreement[key] > 0 for key in _AGREEMENT
+        )
+    return next((f"settings ({key})" for key, holds in right.items() if not holds), None)
+
+
 def _three(values: Any, *, whole: bool = False) -> bool:
     """Whether these are three positive numbers."""
-    kinds = int if whole else (int, float)
     several = isinstance(values, tuple) and len(values) == 3
-    return several and all(isinstance(value, kinds) and value > 0 for value in values)
+    return several and all(
+        _is_number(value) and value > 0 and (isinstance(value, int) or not whole) for value in values
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _are_percentiles(values: Any) -> bool:
+    """Whether these are two percentiles, the lower one first."""
+    two = isinstance(values, tuple) and len(values) == 2 and all(_is_number(value) for value in values)
+    return two and 0 <= values[0] < values[1] <= 100
+
+
+def _is_orientation(code: Any) -> bool:
+    try:
+        return isinstance(code, str) and bool(orientation_direction(code))
+    except ValueError:
+        return False
 
 
 def _tupled(value: Any) -> Any:
@@ -165,11 +218,29 @@ def _tupled(value: Any) -> Any:
 
 def list_models(extra: Path | None = None) -> list[InstalledModel]:
     """Every model in the models folders; where two share a name, the first folder's wins."""
+    return _first_of_each_name(model for folder in models_folders(extra) for model in _models_in(folder))
+
+
+def usable_models(extra: Path | None = None) -> list[InstalledModel]:
+    """`list_models` without the folders that are missing or hold a wrong card: for lists to choose from.
+
+    Whoever registers with such a folder is told what is wrong with it.
+    """
+    found: list[InstalledModel] = []
+    for folder in _existing_folders(extra):
+        with suppress(InputError):
+            found += _models_in(folder)
+    return _first_of_each_name(found)
+
+
+def _models_in(folder: Path) -> list[InstalledModel]:
+    return [InstalledModel(read_card(path), path) for path in sorted(folder.glob("*.json"))]
+
+
+def _first_of_each_name(models: Iterable[InstalledModel]) -> list[InstalledModel]:
     found: dict[str, InstalledModel] = {}
-    for folder in models_folders(extra):
-        for path in sorted(folder.glob("*.json")):
-            card = read_card(path)
-            found.setdefault(card.name, InstalledModel(card, path))
+    for model in models:
+        found.setdefault(model.card.name, model)
     return list(found.values())
 
 

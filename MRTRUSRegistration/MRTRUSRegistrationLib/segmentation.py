@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from scipy.ndimage import binary_dilation
 from scipy.special import logit
 
 from .errors import RegistrationError
@@ -75,7 +76,7 @@ def segment_gland(
     if finer is not None:
         drawn = _drawn_again(image, drawn, finer, device=device)
     reporter.report(f"segment {card.modality}", 1.0, f"{mask_volume_ml(drawn.mask):.0f} ml")
-    return replace(drawn, warnings=mask_warnings(drawn.mask, card.modality))
+    return replace(drawn, warnings=(*drawn.warnings, *mask_warnings(drawn.mask, card.modality)))
 
 
 def _seen_along(image: sitk.Image, axes: str) -> sitk.Image:
@@ -86,7 +87,8 @@ def _drawn_again(
     image: sitk.Image, first: GlandSegmentation, model: InstalledModel, *, device: str
 ) -> GlandSegmentation:
     """The gland with all that lies in it as a model of structures sees it about where it was found first."""
-    seen = seen_classes(image, first.mask, model, axes=first.axes, device=device)
+    window = _window(image, first.mask, model, first.axes)
+    seen = _classes_in(window, image, model, axes=first.axes, device=device)
     inner = [name not in BEYOND_GLAND for name in model.card.settings["structures"]]
     # The first class is the gland without its structures.
     parts = [seen[0], *(each for each, inside in zip(seen[1:], inner, strict=False) if inside)]
@@ -96,7 +98,24 @@ def _drawn_again(
     # A gland that it does not see at all stays as it was found first.
     if not np.any(sitk.GetArrayViewFromImage(mask)):
         return first
-    return GlandSegmentation(mask, probability, model.card.name, first.axes)
+    warnings = _window_warnings(mask, Grid.of(window), model, first.axes)
+    return GlandSegmentation(mask, probability, model.card.name, first.axes, warnings=warnings)
+
+
+def _window_warnings(
+    mask: sitk.Image, window: Grid, model: InstalledModel, axes: str
+) -> tuple[QualityWarning, ...]:
+    """Warns where the gland ends at the border of a window because the model saw no more of the image."""
+    view = Grid.of(_seen_along(mask, axes))
+    seen = sitk.GetArrayFromImage(resample(window.blank() + 1, view, nearest=True)) > 0
+    if not np.any(binary_dilation(sitk.GetArrayViewFromImage(mask) > 0) & ~seen):
+        return ()
+    modality = model.card.modality
+    message = (
+        f"The gland reaches the border of what the model {model.card.name} sees of the {modality} volume, so "
+        "a part of it may be missing; check its contour."
+    )
+    return (QualityWarning(f"{modality.lower()}_gland_at_border", message),)
 
 
 def seen_classes(
@@ -106,11 +125,21 @@ def seen_classes(
 
     The classes but the background, the gland without its structures first, and coordinates after them.
     """
-    view = _seen_along(image, axes)
-    prepared = prepare_image(view, model.card.preprocessing)
-    prepared = around_gland(prepared, _seen_along(gland, axes), model.card.grid_vox)
-    seen = class_probabilities(prepared, load_network(model, device), model.card.grid_vox, device=device)
-    return [_on_image(resample(each, Grid.of(view)), image) for each in seen]
+    return _classes_in(_window(image, gland, model, axes), image, model, axes=axes, device=device)
+
+
+def _window(image: sitk.Image, gland: sitk.Image, model: InstalledModel, axes: str) -> sitk.Image:
+    """What a model of structures is shown of an image, as its card prepares it."""
+    prepared = prepare_image(_seen_along(image, axes), model.card.preprocessing)
+    return around_gland(prepared, _seen_along(gland, axes), model.card.grid_vox)
+
+
+def _classes_in(
+    window: sitk.Image, image: sitk.Image, model: InstalledModel, *, axes: str, device: str
+) -> list[sitk.Image]:
+    seen = class_probabilities(window, load_network(model, device), model.card.grid_vox, device=device)
+    view = Grid.of(_seen_along(image, axes))
+    return [_on_image(resample(each, view), image) for each in seen]
 
 
 def _on_image(probability: sitk.Image, image: sitk.Image) -> sitk.Image:

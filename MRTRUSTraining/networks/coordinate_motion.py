@@ -23,8 +23,8 @@ def coordinate_motion(moving: torch.Tensor, fixed: torch.Tensor) -> tuple[torch.
     The last four channels of both inputs (B, C, K, J, I) are the gland (0…1) and its coordinates
     (`structures.SeenStructures`). Over the moving gland the voxels' places are fitted as quadratic functions
     of the coordinates; by them each voxel of the fixed gland gets its place in the moving volume, and the
-    rigid map nearest to these pairs (Kabsch 1976) is returned, in double precision. Where a gland is empty
-    that is the identity.
+    rigid map nearest to these pairs (Kabsch 1976) is returned, in double precision. Where either gland is
+    empty that is the identity.
     """
     # In mixed precision only double precision is left as it is.
     places = voxel_places(moving).flatten(1).double()
@@ -35,7 +35,9 @@ def coordinate_motion(moving: torch.Tensor, fixed: torch.Tensor) -> tuple[torch.
     least = 1e-6 * (1.0 + moving_gland.sum(2, keepdim=True)) * torch.eye(10, device=moving.device).double()
     fit = torch.linalg.solve(terms @ weighted + least, weighted.transpose(1, 2) @ places.t())
     reached = fit.transpose(1, 2) @ quadratic(fixed[:, -3:].flatten(2).double().clamp(-1.5, 1.5))
-    return nearest_rigid(places, reached, fixed_gland)
+    rotation, shift = nearest_rigid(places, reached, fixed_gland)
+    # Nothing is fitted to an empty moving gland, and its middle for every voxel is no place to shift them to.
+    return rotation, shift * (moving_gland.amax(2, keepdim=True) > 0)
 
 
 def nearest_rigid(

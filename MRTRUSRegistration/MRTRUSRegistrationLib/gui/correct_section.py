@@ -29,7 +29,7 @@ class CorrectSection(Section):
         ui.editTrusGlandButton.connect("clicked()", lambda: self.on_edit("trus"))
         ui.registerAgainButton.connect("clicked()", self.on_register_again)
         ui.undoButton.connect("clicked()", self.on_undo)
-        self._moved: dict[int, float] = {}
+        self._moved: dict[str, float] = {}
         self._watched: Any = None
         self._tag = 0
         ui.resetTargetButton.connect("clicked()", self.on_reset_target)
@@ -63,8 +63,8 @@ class CorrectSection(Section):
         combo = self.ui.movedTargetComboBox
         chosen = combo.currentIndex
         combo.clear()
-        for number, distance_mm in self._moved.items():
-            name = targets.GetNthControlPointLabel(number)
+        for point_id, distance_mm in self._moved.items():
+            name = targets.GetNthControlPointLabel(targets.GetControlPointIndexByID(point_id))
             combo.addItem(_("{name}, by {distance:.1f} mm").format(name=name, distance=distance_mm))
         combo.currentIndex = min(max(chosen, 0), len(self._moved) - 1)
 

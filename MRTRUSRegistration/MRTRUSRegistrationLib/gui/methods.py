@@ -7,8 +7,6 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from ..errors import InputError
-
 
 @dataclass(frozen=True)
 class Method:
@@ -20,21 +18,16 @@ class Method:
 
 
 def methods(folder: Path | None) -> tuple[Method, ...]:
-    """Models first, for the default is one of them; a folder without readable cards adds none."""
+    """Models first, for the default is one of them; a folder that is missing or unreadable adds none."""
     return (*_models(folder), *_built_in())
 
 
 def _models(folder: Path | None) -> tuple[Method, ...]:
-    from ..models import list_models
+    from ..models import usable_models
 
-    try:
-        installed = list_models(folder)
-    except InputError:
-        # Registering with this folder says what is wrong with it.
-        installed = list_models()
     return tuple(
         Method(model.card.name, f"{model.card.name}: {model.card.title}", _figures(model.card.figures))
-        for model in installed
+        for model in usable_models(folder)
         if model.card.task == "registration"
     )
 

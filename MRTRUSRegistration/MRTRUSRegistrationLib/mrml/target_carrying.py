@@ -34,8 +34,8 @@ def carry_again(case: CaseNodes) -> None:
         carry(case, (case.mr_target_segments,))
 
 
-def moved_mm(case: CaseNodes) -> dict[int, float]:
-    """How far each point that the user moved lies from where it was carried to, by its number."""
+def moved_mm(case: CaseNodes) -> dict[str, float]:
+    """How far each point that the user moved lies from where it was carried to, by its ID."""
     from .targets_nodes import nudges_mm
 
-    return {n: distance for n, distance in enumerate(nudges_mm(case)) if distance > _NUDGED_MM}
+    return {point_id: distance for point_id, distance in nudges_mm(case).items() if distance > _NUDGED_MM}

@@ -50,7 +50,9 @@ def _point_rows(case: CaseNodes, gland: TrusGland, confidence: sitk.Image | None
         on_mr = dict(zip(marked.names, marked.points_mm, strict=True))
     return [
         describe_target(name, point, gland, mr_mm=on_mr.get(name), moved_mm=moved_mm, confidence=confidence)
-        for name, point, moved_mm in zip(points.names, points.points_mm, nudges_mm(case), strict=True)
+        for name, point, moved_mm in zip(
+            points.names, points.points_mm, nudges_mm(case).values(), strict=True
+        )
     ]
 
 

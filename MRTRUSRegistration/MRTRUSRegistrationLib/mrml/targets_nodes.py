@@ -27,7 +27,7 @@ from .marked_points import attach
 from .markups import add_landmarks
 from .readers import check_volume, landmarks_of, placed_ids, segments_of, volume_grid
 from .segmentations import add_segmentation
-from .stages import Stage, mr_to_trus, resampling_of, stage_of, transformed
+from .stages import Stage, mr_to_trus, resampling_of, stage_of, stages_of, transformed
 from .texts import NOTICE
 
 # Reddish purple: neither the MR's, nor the TRUS's, nor the error vectors' colour.
@@ -108,8 +108,8 @@ def add_carried_points(
     return node
 
 
-def carry_points_again(case: CaseNodes, *, kept: Container[int]) -> None:
-    """Carry the points anew by the stage that is shown; those numbered `kept` stay where they are.
+def carry_points_again(case: CaseNodes, *, kept: Container[str]) -> None:
+    """Carry the points anew by the stage that is shown; those whose IDs are `kept` stay where they are.
 
     So do points that were added in the TRUS, and those deleted there stay deleted. Points that were added on
     the MR come, points deleted there go; `InputError` where none is left.
@@ -135,13 +135,14 @@ def _put_again(
     known: dict[str, _Carried],
     *,
     present: Container[str],
-    kept: Container[int],
+    kept: Container[str],
 ) -> None:
     """Put the known points to their places, but those `kept`; remove those whose source is not `present`."""
     # From the last one, because those after a removed one change their numbers.
     for number in reversed(range(points.GetNumberOfControlPoints())):
-        now = known.get(points.GetNthControlPointID(number))
-        if now is None or number in kept:
+        point_id = points.GetNthControlPointID(number)
+        now = known.get(point_id)
+        if now is None or point_id in kept:
             continue
         if now.source_id in present:
             points.SetNthControlPointPosition(number, *_ras(now.place_mm))
@@ -178,24 +179,27 @@ def _follow_trus(node: slicer.vtkMRMLTransformableNode, case: CaseNodes) -> None
     node.SetAndObserveTransformNodeID(case.trus.GetTransformNodeID())
 
 
-def nudges_mm(case: CaseNodes) -> tuple[float, ...]:
-    """How far each target point was moved by hand, 0 for those added in the TRUS; () without points."""
+def nudges_mm(case: CaseNodes) -> dict[str, float]:
+    """How far each target point was moved by hand, by its ID, in the order of `target_points`.
+
+    0 for those added in the TRUS; {} without points.
+    """
     if case.targets is None:
-        return ()
+        return {}
     known, points = _carried(case), landmarks_of(case.targets)
-    nudges = []
+    nudges = {}
     for point_id, place in zip(placed_ids(case.targets), points.points_mm, strict=True):
         was = known.get(point_id)
-        nudges.append(0.0 if was is None else float(np.linalg.norm(place - was.place_mm)))
-    return tuple(nudges)
+        nudges[point_id] = 0.0 if was is None else float(np.linalg.norm(place - was.place_mm))
+    return nudges
 
 
-def reset_target(case: CaseNodes, number: int) -> bool:
+def reset_target(case: CaseNodes, point_id: str) -> bool:
     """Put a carried point back to where the registration puts it; false where there is no such point."""
-    if case.targets is None or not 0 <= number < case.targets.GetNumberOfControlPoints():
+    if case.targets is None:
         return False
-    was = _carried(case).get(case.targets.GetNthControlPointID(number))
-    if was is None:
+    number, was = case.targets.GetControlPointIndexByID(point_id), _carried(case).get(point_id)
+    if number < 0 or was is None:
         return False
     case.targets.SetNthControlPointPosition(number, *_ras(was.place_mm))
     return True
@@ -224,11 +228,34 @@ def _remember(case: CaseNodes, carried: dict[str, _Carried]) -> None:
 
 def _carried(case: CaseNodes) -> dict[str, _Carried]:
     """What was carried, by the IDs of the points in the TRUS, those deleted since included."""
-    entries = json.loads(case.attribute(_CARRIED) or "{}")
+    written = case.attribute(_CARRIED)
+    if not written:
+        return _carried_by_name(case)
     return {
         point_id: _Carried(entry["source_id"], tuple(entry["place_mm"]))
-        for point_id, entry in entries.items()
+        for point_id, entry in json.loads(written).items()
     }
+
+
+def _carried_by_name(case: CaseNodes) -> dict[str, _Carried]:
+    """What must have been carried in a scene that does not say it, as older versions saved them.
+
+    A point comes from the one on the MR that has its name, and was carried to the nearest of the places where
+    the stages put that one: where it lies apart from them all, it was moved.
+    """
+    points, source, stages = case.targets, case.mr_targets, stages_of(case)[1:]
+    if points is None or source is None or not placed_ids(source) or not stages:
+        return {}
+    places = np.stack([_in_trus(case, source, stage).points_mm for stage in stages])
+    ids, names = placed_ids(source), list(landmarks_of(source).names)
+    found, now = {}, landmarks_of(points)
+    for point_id, name, place in zip(placed_ids(points), now.names, now.points_mm, strict=True):
+        if name in names:
+            number = names.index(name)
+            nearest = np.linalg.norm(places[:, number] - place, axis=1).argmin()
+            found[point_id] = _Carried(ids[number], tuple(places[nearest, number].tolist()))
+            names[number] = ""  # each comes from one of its own where several share a name
+    return found
 
 
 def _ras(place_mm: tuple[float, float, float]) -> list[float]:
