@@ -190,7 +190,7 @@ def row_from(content: Any, source: str) -> Row:
 
 
 def _check_loss(row: Row, source: str) -> None:
-    """Weights and scales that no loss has, a validation of nothing, and what the official code's Dice cannot be told."""
+    """Weights that no loss has, a validation of nothing, what the official code's Dice cannot be told."""
     if not isinstance(row.method, RegistrationSettings):
         return
     for name, value in asdict(row.method.loss).items():

@@ -172,7 +172,8 @@ def _ours(line: Line, column: Column) -> str:
     digits = column.digits
     interval = f"[{summary.low:.{digits}f}, {summary.high:.{digits}f}]"
     missing = "" if summary.pairs == line.cases else f" ({summary.pairs} of {line.cases})"
-    return f"{summary.mean:.{digits}f} ± {summary.sd:.{digits}f} {interval}{missing}"
+    sd = "–" if np.isnan(summary.sd) else f"{summary.sd:.{digits}f}"
+    return f"{summary.mean:.{digits}f} ± {sd} {interval}{missing}"
 
 
 def _difference(line: Line, column: Column) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from disks import fill, mounted_disk
 
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError
@@ -221,6 +222,26 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_best(tmp_path / "run", VNet((4, 4, 4, 4, 4)))
 
 
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    network = VNet((2, 2, 4, 4, 4))
+    next(iter(network.parameters())).data[0] = float("nan")
+    trained(tmp_path / "run", network, {})
+    with pytest.raises(InputError, match="not finite"):
+        load_best(tmp_path / "run", VNet((2, 2, 4, 4, 4)))
+
+
+@pytest.mark.slow
+def test_an_export_to_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    trained(tmp_path / "run", VNet((2, 2, 4, 4, 4)), {})
+    (tmp_path / "disk").mkdir()
+    with mounted_disk(tmp_path / "disk", size_mb=4) as disk:
+        fill(disk, leave_bytes=20_000)
+        settings = SegmentationSettings("MR", options={"widths": (2, 2, 4, 4, 4)}, training_vox=(32, 32, 32))
+        with pytest.raises(InputError, match="is full"):
+            export_segmentation(tmp_path / "run", settings, disk / "models")
+        assert not list((disk / "models").iterdir())
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"commands": 3}'])
 def test_a_run_without_its_record_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(InputError, match=r"run\.json"):
@@ -394,6 +415,7 @@ def test_figures_without_a_card_for_them_are_refused(
 def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         add_figures(tmp_path, tmp_path / "metrics.csv", "x")
-    (tmp_path / "metrics.csv").write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(InputError, match="not a table"):
-        add_figures(tmp_path, tmp_path / "metrics.csv", "x")
+    for content in (b"a,b\n1,2\n", b"\xff\xfe\x00\x81"):
+        (tmp_path / "metrics.csv").write_bytes(content)
+        with pytest.raises(InputError, match="not a table"):
+            add_figures(tmp_path, tmp_path / "metrics.csv", "x")

@@ -132,6 +132,11 @@ def test_tables_that_cannot_be_understood_are_refused(tmp_path: Path) -> None:
         find_cases(tmp_path / "absent.csv", "manifest")
 
 
+@pytest.mark.parametrize("name", ["../evil", "d/e", "nul", ".hidden"])
+def test_a_case_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
+    refused(tmp_path, [row(name)], repr(name), "cannot be the name of a folder")
+
+
 def test_missing_files_and_unknown_names_are_named(tmp_path: Path) -> None:
     write_dataset(tmp_path, "muregpro", ("a",))
     path = write_manifest(tmp_path, [row("a"), row("b")])

@@ -276,6 +276,7 @@ def test_what_the_command_refuses(tmp_path: Path) -> None:
         ((tmp_path / "data", tmp_path / "full"), "not an empty folder"),
         ((tmp_path / "absent", tmp_path / "out"), "does not exist"),
         ((tmp_path / "full", tmp_path / "out"), "holds no cases"),
+        ((tmp_path / "full" / "mine.txt", tmp_path / "out"), "neither a data set nor a folder"),
     ):
         with pytest.raises(InputError, match=message):
             prepare_paper_b(*arguments)

@@ -167,3 +167,49 @@ def test_the_whole_volume_is_zero_outside_the_glands() -> None:
     glands = pair.fixed_labels[:, :1]
     expected = whole_volume_mutual_information(pair.fixed_image, pair.fixed_image, glands, glands)
     assert parts["mi"] == pytest.approx(float(expected), abs=1e-3)
+
+
+# --- what validation says of a field ---------------------------------------------------------------------
+
+
+class Field(torch.nn.Module):
+    """The same displacement (voxels along K, J, I) everywhere."""
+
+    def __init__(self, *amount: float) -> None:
+        super().__init__()
+        self.amount = torch.nn.Parameter(torch.tensor(amount).view(1, 3, 1, 1, 1))
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        return self.amount.expand(-1, -1, *fixed.shape[2:])
+
+
+@pytest.fixture
+def with_landmarks() -> RegistrationTask:
+    """A pair that fits as it is: a gland with two landmarks, shown as it is and turned by nothing."""
+    size = (24, 24, 24)
+    labels = torch.zeros(1, 3, *size)
+    labels[:, 0, 6:18, 6:18, 6:18] = 1
+    labels[:, 1, 8:10, 8:10, 8:10] = 1
+    labels[:, 2, 14:16, 14:16, 14:16] = 1
+    sample = RegistrationSample("a", labels[:, :1] * 0.7, labels[:, :1] * 0.4, labels, labels.clone(), 1.5)
+    nothing = SpatialRange(0.0, 0.0, 0.0, 0.0, 0.0)
+    settings = RegistrationSettings(grid_vox=size, mask_error=nothing, alignment="initial")
+    return RegistrationTask(settings, [[sample]], [sample])
+
+
+def test_a_field_that_loses_the_landmarks_is_worse_than_one_that_misses_them(
+    with_landmarks: RegistrationTask,
+) -> None:
+    exact, near, lost = (
+        with_landmarks.validate(Field(shift, 0.0, 0.0))["score"] for shift in (0.0, 3.0, 100.0)
+    )
+    assert exact == pytest.approx(0.0, abs=1e-6)
+    assert near == pytest.approx(-4.5, abs=1e-4)
+    # As far off as the grid's diagonal is long.
+    assert lost == pytest.approx(-1.5 * 24 * 3**0.5, rel=1e-6)
+
+
+def test_a_field_that_is_not_finite_is_never_the_best(with_landmarks: RegistrationTask) -> None:
+    figures = with_landmarks.validate(Field(float("nan"), 0.0, 0.0))
+    assert np.isnan(figures["score"])
+    assert not figures["score"] > -float("inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from dataset_case import write_dataset
+from disks import fill, mounted_disk
 from row_case import NAMES, registration_content, segmentation_content, tiny_data, write_row
 
 from MRTRUSRegistrationLib.cli_support import run_app
@@ -183,13 +185,80 @@ def test_a_checkpoint_of_another_row_is_refused_without_the_record(
         run(replace(tiny(), name="other"), data, tmp_path, cache)
 
 
-def test_a_refused_checkpoint_leaves_the_record_as_it_was(data: Path, cache: Path, tmp_path: Path) -> None:
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_refused_leaves_the_record_as_it_was(data: Path, cache: Path, tmp_path: Path) -> None:
+    run(tiny(), data, tmp_path, cache, steps=3)
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="has 3 steps already, more than 2"):
+        carry_out(Run(longer(tiny(), 2), Sources(data), tmp_path, cache))
+    assert contents(tmp_path) == before
+    torch.save({**checkpoint(tmp_path), "row": "other 0123456789ab"}, tmp_path / "checkpoint.pt")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="checkpoint of the row other 0123456789ab"):
+        carry_out(Run(longer(tiny(), 4), Sources(data), tmp_path, cache))
+    assert contents(tmp_path) == before
+
+
+def test_a_run_goes_on_whose_fingerprint_an_earlier_version_made(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
     run(tiny(), data, tmp_path, cache, steps=2)
     torch.save({**checkpoint(tmp_path), "row": "tiny 0123456789ab"}, tmp_path / "checkpoint.pt")
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match="checkpoint of the row tiny 0123456789ab"):
-        carry_out(Run(longer(tiny(), 4), Sources(data), tmp_path, cache))
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    run(tiny(), data, tmp_path, cache, steps=4)
+    assert checkpoint(tmp_path)["step"] == 4
+    assert checkpoint(tmp_path)["row"] == tiny().identity
+
+
+def test_weights_to_begin_with_are_wanted_at_the_beginning_alone(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    missing = Run(longer(tiny(), 2), Sources(data), second, cache, first)
+    with pytest.raises(InputError, match=r"holds no best\.pt"):
+        carry_out(missing, watchers=())
+    assert not (second / "run.json").exists()
+    run(tiny(), data, first, cache, steps=1)
+    carry_out(missing, watchers=())
+    shutil.rmtree(first)
+    carry_out(replace(missing, row=longer(tiny(), 3)), watchers=())
+    assert checkpoint(second)["step"] == 3
+
+
+def test_weights_of_another_row_are_not_exported(data: Path, cache: Path, tmp_path: Path) -> None:
+    for name in ("tiny", "other"):
+        run(replace(tiny(), name=name), data, tmp_path / name, cache, steps=1)
+    shutil.copy(tmp_path / "other" / "best.pt", tmp_path / "tiny" / "best.pt")
+    with pytest.raises(InputError, match="a run of the row other, not of tiny"):
+        check_weights(tmp_path / "tiny", tiny())
+
+
+@pytest.mark.parametrize("content", [{"row": {}}, {"row": {"name": "tiny"}}, {"row": 5}])
+def test_a_damaged_record_is_one_sentence(tmp_path: Path, content: dict[str, Any]) -> None:
+    record = {"commands": [], "sources": {"data": None, "layout": "mrus"}, **content}
+    (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    for ask in (lambda: reopen(tmp_path), lambda: check_weights(tmp_path, tiny())):
+        with pytest.raises(InputError, match=r"run\.json"):
+            ask()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    with mounted_disk(tmp_path, size_mb=8) as disk:
+        run(tiny(), data, disk / "run", cache, steps=1)
+        before = contents(disk / "run")
+        filler = fill(disk, leave_bytes=40_000)
+        with pytest.raises(InputError, match="is full"):
+            run(tiny(), data, disk / "run", cache, steps=3)
+        filler.unlink()
+        after = contents(disk / "run")
+        kept = ("checkpoint.pt", "best.pt")
+        assert [after[disk / "run" / name] for name in kept] == [before[disk / "run" / name] for name in kept]
+        assert not list((disk / "run").glob("*.tmp"))
 
 
 def test_a_run_cannot_begin_with_itself(data: Path, cache: Path, tmp_path: Path) -> None:
@@ -246,7 +315,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, cache: 
     content["network"][weights][:] = float("nan")
     torch.save(content, tmp_path / "checkpoint.pt")
     kept = (tmp_path / "checkpoint.pt").read_bytes(), (tmp_path / "best.pt").read_bytes()
-    with pytest.raises(RegistrationError, match="not finite at step 2"):
+    with pytest.raises(RegistrationError, match="not finite at step 2; start again in another folder"):
         run(tiny(), data, tmp_path, cache, steps=4)
     assert ((tmp_path / "checkpoint.pt").read_bytes(), (tmp_path / "best.pt").read_bytes()) == kept
 
@@ -361,7 +430,11 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "ours-2", "--seed", "-1"], "seed -1 is not between 0 and 2147483646"),
     (["run", "ours-2", "--seed", "99999999999999999999"], "is not between 0 and 2147483646"),
     (["run", "ours-2", "--layout", "dicom"], "layout 'dicom' is not known"),
+    (["run", "ours-2", "--learning-rate", "nan"], "must be positive"),
     (["run", "rigid"], "rigid is not trained"),
+    (["registration", "cmsa", "--scales-mm", "abc"], "--scales-mm cannot be 'abc'"),
+    (["registration", "cmsa", "--scales-mm=-3"], "dice_scales_mm cannot be -3"),
+    (["registration", "cmsa", "--mi", "nan"], "loss.mi cannot be"),
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 import SimpleITK as sitk  # noqa: N813
 import torch
+from disks import fill, mounted_disk
 
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError
@@ -670,6 +671,27 @@ def test_cases_are_asked_for_in_one_way(train_cli, tmp_path):
         code, message = train_cli("simulate", *both, "--output", tmp_path / "out")
         assert (code, _one_sentence(message)) == (2, True)
         assert "either how many cases" in message
+
+
+@pytest.mark.parametrize("beside", [("--seed", 7), ("--preset", "shifted"), ("--spacing-mm", 2)])
+def test_what_the_file_of_a_case_says_is_not_said_again(train_cli, tmp_path, beside):
+    code, message = train_cli(
+        "simulate", "--from", tmp_path / "case.json", *beside, "--output", tmp_path / "out"
+    )
+    assert (code, _one_sentence(message)) == (2, True)
+    assert f"leave {beside[0]} out" in message
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_case(train_cli, tmp_path):
+    with mounted_disk(tmp_path, size_mb=3) as disk:
+        filler = fill(disk, leave_bytes=60_000)
+        options = ("--cases", 2, "--spacing-mm", 3, "--output", disk / "out")
+        code, message = train_cli("simulate", *options)
+        filler.unlink()
+        assert (code, _one_sentence(message)) == (2, True)
+        assert "is full" in message
+        assert not [path for path in (disk / "out").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(

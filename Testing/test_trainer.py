@@ -238,18 +238,18 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A save that breaks off half-way: the old file stays whole and the run resumes from it."""
     run(tmp_path, LineTask(scores=(1.0,)), steps=10)
-    whole_save, written = torch.save, []
+    whole_write, written = Path.write_bytes, []
 
-    def breaks_off(content: object, path: Path) -> None:
-        whole_save(content, path)
-        Path(path).write_bytes(Path(path).read_bytes()[:100])
-        written.append(Path(path))
+    def breaks_off(path: Path, content: bytes) -> int:
+        written.append(path)
+        whole_write(path, bytes(content)[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", breaks_off)
+    monkeypatch.setattr(Path, "write_bytes", breaks_off)
     with pytest.raises(OSError, match="No space"):
         run(tmp_path, LineTask(scores=(0.5,)), steps=20)
     assert written[0].name != "checkpoint.pt"
+    assert not written[0].exists()
     assert checkpoint(tmp_path)["step"] == 10
     monkeypatch.undo()
     assert len(run(tmp_path, steps=20).losses) == 10

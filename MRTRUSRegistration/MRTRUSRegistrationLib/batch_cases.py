@@ -78,7 +78,7 @@ def _job(row: dict[str, str], results: Path, common: Job) -> Job:
 
 
 def check_folder_name(name: str, source: Path) -> None:
-    """`InputError` for the name of a case, as `source` gives it, that cannot be a folder's on every system."""
+    """`InputError` for a case's name in `source` that some usual system does not take as a folder's."""
     if _UNSAFE.search(name) or _RESERVED.fullmatch(name) or name[:1] == "." or name[-1:] in ". ":
         raise InputError(
             f"The case name {name!r} in {source.name} cannot be the name of a folder; use letters, "

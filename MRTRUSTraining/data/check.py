@@ -125,7 +125,7 @@ def _far_off(side: str, what: str, values_mm: dict[str, np.ndarray], factor: flo
     for name, value in values_mm.items():
         if np.abs(np.log(value / usual)).max() > np.log(factor):
             shown, normal = (" × ".join(f"{x:.3g}" for x in triple) for triple in (value, usual))
-            message = f"The {side} of case {name} has a {what} of {shown} mm where {normal} mm are usual."
+            message = f"The {what} of the {side} of case {name} is {shown} mm where {normal} mm are usual."
             yield Finding("warning", f"{what}_outlier", (name,), message)
 
 

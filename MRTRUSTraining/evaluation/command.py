@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -27,7 +28,13 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Folder of the data set.")],
     layout: Annotated[str, typer.Option(help=f"One of {', '.join(LAYOUTS)}.")],
     methods: Annotated[str, typer.Option(help="Methods by commas: initial,centroid,rigid,syn,cmsa.")],
-    output: Annotated[Path, typer.Option(help="Folder for metrics.csv, labels.csv and summary.md.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for metrics.csv, labels.csv and summary.md; those of an earlier evaluation are "
+            "replaced."
+        ),
+    ],
     cases: Annotated[
         Path | None,
         typer.Option(help="JSON list of case names, or a splits.json; default: its validation part, or all."),
@@ -66,6 +73,7 @@ def evaluate(
     check_runnable(wanted, settings, known)
     found = _cases(data, layout, cases)
     _make_folder(output)
+    _remove_pages(output)
     if pictures:
         _make_folder(output / PICTURES)
     simulated = {case.name for case in found if case.truth_path is not None}
@@ -82,7 +90,7 @@ def evaluate(
     metrics = write_tables(rows, output)
     text = summary_markdown(
         rows,
-        title=f"{data.resolve().name}, {len(found)} pairs, {masks} masks",
+        title=f"{data.resolve().name}, {len(found)} {'pair' if len(found) == 1 else 'pairs'}, {masks} masks",
         command=shlex.join(["mrtrus", *sys.argv[1:]]),
     )
     write_text_atomically(text, output / "summary.md")
@@ -112,6 +120,18 @@ def _keeping(folder: Path, simulated: Collection[str]) -> Callable[[MetricsRow],
         write_text_atomically(metrics_csv(rows), folder / _SO_FAR)
 
     return keep
+
+
+def _remove_pages(output: Path) -> None:
+    """Remove the pages of an earlier evaluation, which would stand beside figures of other cases."""
+    try:
+        with (output / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            names = {row.get("case") for row in csv.DictReader(file)}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return
+    for page in (output / PICTURES).glob("*.png"):
+        if page.stem in names:
+            page.unlink()
 
 
 def _draw(output: Path, case: LoadedCase, results: Mapping[str, Registration]) -> None:

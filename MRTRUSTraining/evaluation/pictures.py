@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _REFERENCE, _USED, _MOVED = "red", "deepskyblue", "yellow"
-_NOTE = (
-    "Red: human outline. Blue: outline the registration used. Yellow: human outline of the MR, moved with it."
-)
+_NOTE = "Red: reference outline. Blue: outline that the registration used. Yellow: the MR's reference, moved."
 _TILE_INCHES = 2.6
 
 
@@ -65,9 +63,10 @@ def draw_page(case: LoadedCase, results: Mapping[str, Registration], path: Path)
     for axes, (method, result) in zip(rows[1:], results.items(), strict=True):
         for first, plane in ((0, 0), (3, 1)):
             _draw_triplet(axes[first : first + 3], plane, mr, trus, method, result)
-    figure.suptitle(f"{case.name}. {_NOTE}", fontsize=9, x=0.01, ha="left")
-    # Room for the line above.
-    figure.tight_layout(pad=0.5, rect=(0, 0, 1, 1 - 0.2 / height))
+    # The font has no letters of every script; the file's name says the case.
+    figure.suptitle(_NOTE, fontsize=9, x=0.01, ha="left")
+    # Room for the line above, and between the rows.
+    figure.tight_layout(pad=0.5, h_pad=0.9, rect=(0, 0, 1, 1 - 0.2 / height))
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}")
     figure.savefig(aside, dpi=80, format="png")
@@ -77,8 +76,8 @@ def draw_page(case: LoadedCase, results: Mapping[str, Registration], path: Path)
 def _draw_outlines(axes: np.ndarray, side: _Side, used: sitk.Image) -> None:
     for axis, plane in zip(axes, side.planes, strict=False):
         _draw(axis, plane, side.image, f"{side.name}, {plane.name}")
+        _outline(axis, plane, used, _USED, width=3.0)
         _outline(axis, plane, side.gland, _REFERENCE)
-        _outline(axis, plane, used, _USED)
 
 
 def _draw_triplet(
@@ -111,8 +110,14 @@ def _draw(
 
 
 def _outline(
-    axis: Axes, plane: Plane, mask: sitk.Image, colour: str, transform: sitk.Transform | None = None
+    axis: Axes,
+    plane: Plane,
+    mask: sitk.Image,
+    colour: str,
+    transform: sitk.Transform | None = None,
+    *,
+    width: float = 1.0,
 ) -> None:
     inside = np.nan_to_num(slice_image(mask, plane, transform))
     if inside.min() < 0.5 < inside.max():
-        axis.contour(inside, [0.5], colors=colour, linewidths=1.0)
+        axis.contour(inside, [0.5], colors=colour, linewidths=width)

@@ -92,7 +92,9 @@ def _cell(summary: Summary, digits: int) -> str:
     if summary.pairs == 0:
         return "–"
     low, high = f"{summary.low:.{digits}f}", f"{summary.high:.{digits}f}"
-    return f"{summary.mean:.{digits}f} ± {summary.sd:.{digits}f} [{low}, {high}]"
+    # One pair has no spread.
+    sd = "–" if np.isnan(summary.sd) else f"{summary.sd:.{digits}f}"
+    return f"{summary.mean:.{digits}f} ± {sd} [{low}, {high}]"
 
 
 def _difference_table(rows: Sequence[MetricsRow]) -> list[str]:

@@ -13,7 +13,8 @@ from .summary import challenge_summary
 
 
 def write_tables(rows: Sequence[MetricsRow], folder: Path) -> Path:
-    """Write metrics.csv, labels.csv and, where the challenge's figures were taken, challenge.csv.
+    """Write metrics.csv, labels.csv and, where the challenge's figures were taken, challenge.csv; those of an
+    earlier evaluation are replaced.
 
     Returns the path of metrics.csv; `OSError` names the file that cannot be written.
     """
@@ -21,6 +22,7 @@ def write_tables(rows: Sequence[MetricsRow], folder: Path) -> Path:
     write_text_atomically(metrics_csv(rows), metrics)
     write_text_atomically(all_labels_csv(rows), folder / "labels.csv")
     cohorts = challenge_summary(rows)
+    (folder / "challenge.csv").unlink(missing_ok=True)
     if cohorts:
         write_text_atomically(challenge_csv(cohorts), folder / "challenge.csv")
     return metrics

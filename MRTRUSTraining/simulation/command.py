@@ -25,9 +25,13 @@ def simulate(
         Path | None,
         typer.Option("--from", help="Instead: parameters of one case (JSON) to make it from, to the bit."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The first case's seed; the next cases count on from it.")] = 0,
-    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "clinical",
-    spacing_mm: Annotated[float, typer.Option(help="Voxel spacing.")] = SPACING_MM,
+    seed: Annotated[
+        int | None, typer.Option(help="The first case's seed (default: 0); the next cases count on from it.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(PRESETS)}; default: clinical.")
+    ] = None,
+    spacing_mm: Annotated[float | None, typer.Option(help=f"Voxel spacing; default: {SPACING_MM}.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     random_contrast: Annotated[
         float | None,
@@ -45,8 +49,26 @@ def simulate(
         raise InputError("Say either how many cases to make (--cases) or which file of one case (--from).")
     count = 1 if cases is None else cases
     check_request(cases=count, output=output, device=device, jobs=jobs)
+    drawn = {
+        "--seed": seed,
+        "--preset": preset,
+        "--spacing-mm": spacing_mm,
+        "--random-contrast": random_contrast,
+    }
+    beside = next((option for option, value in drawn.items() if value is not None), None)
+    if parameters is not None and beside is not None:
+        raise InputError(f"A case of --from is given by its file; leave {beside} out.")
     given = None if parameters is None else _given(parameters)
-    request = _Request(seed, preset, spacing_mm, random_contrast, device, output, pictures, given)
+    request = _Request(
+        seed or 0,
+        preset or "clinical",
+        SPACING_MM if spacing_mm is None else spacing_mm,
+        random_contrast,
+        device,
+        output,
+        pictures,
+        given,
+    )
     request.draw(0)
     output.mkdir(parents=True, exist_ok=True)
     with closing(_make_all(request, count, jobs)) as made:
