@@ -218,6 +218,33 @@ def test_some_voxels_not_finite(tmp_path: Path, bad: float) -> None:
     refused(save(OBLIQUE.image(array), tmp_path / "mr.nrrd"), "2 voxels", "NaN")
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_some_voxels_of_nifti_not_finite(tmp_path: Path, suffix: str, kind: type, bad: float) -> None:
+    """ITK gives them as zero."""
+    array = np.random.rand(*SIZE_VOX[::-1]).astype(kind)
+    path = save(OBLIQUE.image(array), tmp_path / f"good{suffix}")
+    assert read_image(path, role="MR").image.GetSize() == SIZE_VOX
+    array[3, 4, 5:7] = bad
+    array[-1, -1, -1] = bad
+    refused(save(OBLIQUE.image(array), tmp_path / f"mr{suffix}"), "3 voxels", "NaN")
+
+
+def test_voxels_of_nifti_in_the_other_order_of_bytes(tmp_path: Path) -> None:
+    """As nibabel writes them on request."""
+    array = np.random.rand(26, 25, 24).astype(">f4")
+    affine = np.diag([1.0, 1.1, 1.2, 1.0])
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(">f4")
+    nib.save(nib.Nifti1Image(array, affine, header), tmp_path / "good.nii")
+    assert (tmp_path / "good.nii").read_bytes()[:4] == b"\x00\x00\x01\x5c"
+    assert read_image(tmp_path / "good.nii", role="MR").image.GetSize() == (26, 25, 24)
+    array[1, 2, 3] = np.nan
+    nib.save(nib.Nifti1Image(array, affine, header), tmp_path / "mr.nii")
+    refused(tmp_path / "mr.nii", "1 voxels", "NaN")
+
+
 def test_all_voxels_nan(tmp_path: Path) -> None:
     refused(save(OBLIQUE.image(np.full(SIZE_VOX[::-1], np.nan)), tmp_path / "mr.nrrd"), "only voxels", "NaN")
 

@@ -145,7 +145,7 @@ def _as_float(volume: VolumeFile) -> sitk.Image:
     """The voxels as float32; `InputError` if they are not finite or all the same."""
     image = sitk.Cast(volume.read(), sitk.sitkFloat32)
     array = sitk.GetArrayViewFromImage(image)
-    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    bad = array.size - int(np.count_nonzero(np.isfinite(array))) + volume.hidden_not_finite()
     if bad:
         part = "only" if bad == array.size else f"{bad}"
         raise InputError(
