@@ -25,7 +25,7 @@ from MRTRUSRegistrationLib.seeds import MOST_SEED
 
 from .data.case_files import Layout
 from .registration_settings import RegistrationSettings
-from .segmentation_training import SegmentationSettings
+from .segmentation_training import SegmentationSettings, network_options
 
 # Those of paper A, paper B's, and "V" for paper A's segmenters, whose figures stand in its text.
 TableName = Literal["1", "2", "B", "V"]
@@ -225,6 +225,43 @@ def _check_network(row: Row, source: str) -> None:
 
 
 _LONGEST_SHOWN = 60
+
+
+def check_shapes(row: Row) -> None:
+    """`InputError` unless the row's network takes its inputs in a box of its size."""
+    import torch
+
+    method = row.method
+    if isinstance(method, Classical):
+        return
+    try:
+        # Shapes without memory.
+        with torch.device("meta"), torch.no_grad():
+            _pass_through(method)
+    except TypeError as error:
+        raise InputError(f"{row.name}: the network {method.network} does not take these inputs.") from error
+    except RuntimeError as error:
+        name = "training_vox" if isinstance(method, SegmentationSettings) else "grid_vox"
+        raise InputError(
+            f"{row.name}: the network {method.network} does not work on a {name} of "
+            f"{list(getattr(method, name))}; give multiples of 16."
+        ) from error
+
+
+def _pass_through(method: RegistrationSettings | SegmentationSettings) -> None:
+    """Build the network and show it empty inputs of the method's size."""
+    import torch
+
+    from .networks.named import build_registration_network, build_segmenter
+
+    if isinstance(method, SegmentationSettings):
+        network = build_segmenter(method.network, **network_options(method))
+        network(torch.zeros(1, 1, *method.training_vox[::-1]))
+        return
+    box = method.grid_vox[::-1]
+    images = [torch.zeros(1, method.options.get("channels", 1), *box)] * 2
+    masks = [torch.zeros(1, 1, *box)] * 2 if method.inputs == "images+masks" else []
+    build_registration_network(method.network, **method.options)(*images, *masks)
 
 
 # --- one sentence about what is wrong --------------------------------------------------------------------

@@ -29,7 +29,7 @@ from .registration_samples import prepare_sample as prepare_registration_sample
 from .registration_samples import prepare_samples as prepare_registration
 from .registration_settings import RegistrationSettings
 from .registration_training import RegistrationTask
-from .row import Row, row_from
+from .row import Row, check_shapes, row_from
 from .segmentation_training import SegmentationSettings, SegmentationTask
 from .segmentation_training import prepare_sample as prepare_segmentation_sample
 from .segmentation_training import prepare_samples as prepare_segmentation
@@ -66,6 +66,7 @@ def carry_out(run: Run, *, device: str = "cpu", watchers: Sequence[Watcher] | No
         raise InputError(f"The row {run.row.name} is not trained; `mrtrus-train table` compares it.")
     if run.start_from is not None and run.start_from.resolve() == run.folder.resolve():
         raise InputError(f"{run.folder} cannot begin with its own weights; use another folder.")
+    check_shapes(run.row)
     check_folder(run.folder, run.row)
     # Before anything in the folder changes.
     check_checkpoint(run.folder, run.row.identity, run.row.schedule.steps)

@@ -20,6 +20,7 @@ from MRTRUSTraining.row import (
     Row,
     all_rows,
     beyond_defaults,
+    check_shapes,
     find_row,
     read_row,
     row_from,
@@ -164,6 +165,29 @@ def test_what_the_card_says_of_a_rows_inputs() -> None:
     assert region_settings(find_row("rern").method) == {**images, "alignment": "initial"}  # type: ignore[arg-type]
     both = region_settings(find_row("segmentation-based").method)  # type: ignore[arg-type]
     assert both == {**images, "inputs": "images+masks"}
+
+
+# --- shapes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ours-2", "segmentation-based", "rern", "cmsa-structures", "paper-b-mr-3d"])
+def test_the_rows_networks_take_their_inputs(name: str) -> None:
+    check_shapes(find_row(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("ours-2", {"grid_vox": (65, 49, 47)}, r"cmsa does not work on a grid_vox of \[65, 49, 47\]"),
+        ("ours-2", {"grid_vox": (0, 0, 0)}, "does not work on a grid_vox"),
+        ("ours-2", {"inputs": "images+masks"}, "cmsa does not take these inputs"),
+        ("vnet-mr", {"training_vox": (80, 81, 64)}, "vnet does not work on a training_vox"),
+    ],
+)
+def test_inputs_that_a_network_does_not_take_are_refused(name: str, change: dict, message: str) -> None:
+    row = find_row(name)
+    with pytest.raises(InputError, match=message):
+        check_shapes(replace(row, method=replace(row.method, **change)))
 
 
 # --- identity --------------------------------------------------------------------------------------------

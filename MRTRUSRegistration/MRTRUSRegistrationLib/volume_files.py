@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -185,8 +186,11 @@ def readable(path: Path) -> Iterator[None]:
     except (RuntimeError, OSError, EOFError, zlib.error) as error:
         if "orthonormal" in str(error):
             raise _sheared(path) from error
+        if path.is_file() and not os.access(path, os.R_OK):
+            raise InputError(f"{path} may not be read: ask for the permission.") from error
+        # The whole path: in a data set the image and its labels often have one name.
         raise InputError(
-            f"{file_name(path)} cannot be read, it may be damaged, incomplete or of another type than its"
+            f"{path} cannot be read, it may be damaged, incomplete or of another type than its"
             " name says: copy or export it again."
         ) from error
     finally:
