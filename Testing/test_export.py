@@ -379,7 +379,8 @@ def test_cases_that_failed_are_not_counted(
 def test_what_tells_structures_apart_gets_the_masks_that_it_drew(
     segmenter: tuple[torch.nn.Module, InstalledModel], tmp_path: Path
 ) -> None:
-    card = replace(segmenter[1].card, name="structures-trus", task="structures")
+    settings = {**segmenter[1].card.settings, "structures": ["transition_zone"]}
+    card = replace(segmenter[1].card, name="structures-trus", task="structures", settings=settings)
     (tmp_path / "structures-trus.json").write_text(card.to_json(), encoding="utf-8")
     rows = ["a,cmsa,predicted,.7,6,,.8,.9,structures-trus", "b,cmsa,predicted,.7,6,,.8,.1,vnet-trus"]
     assert add_figures(tmp_path, table(tmp_path / "metrics.csv", rows), "two pairs")

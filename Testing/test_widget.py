@@ -565,20 +565,25 @@ def test_reload_drops_the_library(module):
 OPENING = """
 import sys, time
 sys.path[:0] = [{testing!r}, {module!r}]
+start = time.process_time()
 import slicer
+importing_s = time.process_time() - start
 from slicer_standins import open_module, slicer_scene
 scene = slicer_scene()
 start = time.process_time()
 open_module(scene)
 used_s = time.process_time() - start
 heavy = [name for name in ("torch", "ants", "matplotlib", "monai") if name in sys.modules]
-print(used_s, heavy)
-sys.exit(0 if used_s < 1.0 and not heavy else 1)
+print(used_s, importing_s, heavy)
+sys.exit(0 if used_s < max(1.0, 1.5 * importing_s) and not heavy else 1)
 """
 
 
 def test_opening_the_module_is_quick_and_imports_nothing_heavy():
-    """In a process of its own; the processor's time, for other processes take from the clock's."""
+    """In a process of its own; the processor's time, for other processes take from the clock's.
+
+    A second, or on a slow machine hardly longer than it takes to import Slicer's own libraries.
+    """
     import subprocess
     import sys
 
