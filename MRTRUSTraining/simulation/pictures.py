@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .cases import SimulatedCase
 
 _PAIR_FOLDERS = ("moving_images", "moving_labels", "fixed_images", "fixed_labels")
+_PLANES = ("axial", "sagittal", "coronal")
 _COLOURS = {
     "gland": "red",
     "transition_zone": "orange",
@@ -53,6 +55,13 @@ def _draw_plane(axis: Axes, plane: np.ndarray, white: float, outlines: dict[str,
             axis.contour(outline, [0.5], colors=_COLOURS[name], linewidths=0.7)
 
 
+def _name_colours(figure: Figure, names: Iterable[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], color=_COLOURS[name], label=name.replace("_", " ")) for name in names]
+    figure.legend(handles=lines, loc="lower center", ncols=len(lines), fontsize=8)
+
+
 def _draw_row(axes: np.ndarray, image: sitk.Image, labels: dict[str, sitk.Image], title: str) -> None:
     """Three planes through the gland's middle, and where there are six axes, the same with contours."""
     array = sitk.GetArrayFromImage(image)
@@ -64,7 +73,7 @@ def _draw_row(axes: np.ndarray, image: sitk.Image, labels: dict[str, sitk.Image]
         number = column % 3
         outlines = {name: planes[number] for name, planes in cuts.items()} if column >= len(axes) - 3 else {}
         _draw_plane(axis, _planes(array, centre)[number], white, outlines)
-    axes[0].set_title(title, fontsize=8)
+        axis.set_title(f"{title}, {_PLANES[0]}" if column == 0 else _PLANES[number], fontsize=8)
 
 
 def coarse(image: sitk.Image, labels: dict[str, sitk.Image]) -> tuple[sitk.Image, dict[str, sitk.Image]]:
@@ -83,6 +92,7 @@ def draw_case(case: SimulatedCase, path: Path) -> None:
     for row, (image, labels, side) in enumerate(sides):
         _draw_row(axes[row], image, labels, f"{side}, seed {case.parameters.seed}")
         _draw_row(axes[row + 2], *coarse(image, labels), f"{side}, blurred like the public pairs")
+    _name_colours(figure, _COLOURS)
     _save(figure, path)
 
 
@@ -117,6 +127,7 @@ def draw_comparison(cases: list[SimulatedCase], pairs_folder: Path, path: Path) 
         for offset, side in enumerate(("moving", "fixed")):
             mask = {"gland": sitk.Cast(images[f"{side}_labels"] > 0.5, sitk.sitkUInt8)}
             _draw_row(axes[2 * row + offset, 3:], images[f"{side}_images"], mask, f"real {name}")
+    _name_colours(figure, ["gland"])
     _save(figure, path)
 
 
@@ -125,6 +136,7 @@ def _truths(case: SimulatedCase) -> dict[str, dict[str, sitk.Image]]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.tight_layout(pad=0.4)
+    # Room for the colours' names below.
+    figure.tight_layout(pad=0.4, rect=(0, 0.25 / figure.get_figheight(), 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
