@@ -169,18 +169,13 @@ def _ours(line: Line, column: Column) -> str:
     summary = line.summaries.get(column.figure)
     if summary is None or summary.pairs == 0:
         return "–"
-    digits = column.digits
-    interval = f"[{summary.low:.{digits}f}, {summary.high:.{digits}f}]"
     missing = "" if summary.pairs == line.cases else f" ({summary.pairs} of {line.cases})"
-    sd = "–" if np.isnan(summary.sd) else f"{summary.sd:.{digits}f}"
-    return f"{summary.mean:.{digits}f} ± {sd} {interval}{missing}"
+    return f"{summary.shown(column.digits)}{missing}"
 
 
 def _difference(line: Line, column: Column) -> str:
-    apart, digits = line.differences.get(column.figure), column.digits
-    if apart is None or apart.pairs == 0:
-        return "–"
-    return f"{apart.mean:+.{digits}f} [{apart.low:+.{digits}f}, {apart.high:+.{digits}f}]"
+    apart = line.differences.get(column.figure)
+    return "–" if apart is None or apart.pairs == 0 else apart.shown_difference(column.digits)
 
 
 def table_csv(table: str, lines: Sequence[Line]) -> str:

@@ -183,13 +183,18 @@ def _move_into_place(staging: Path, target: Path) -> None:
 
 
 def write_text_atomically(text: str, path: Path) -> None:
-    """Write a text file in UTF-8, complete or not at all; `OSError` names `path`.
+    """Write a text file in UTF-8, as `write_bytes_atomically` does."""
+    write_bytes_atomically(text.encode("utf-8"), path)
 
-    Several writers of one file do not meet before the end: the last of them wins, with all of its text.
+
+def write_bytes_atomically(content: bytes | memoryview, path: Path) -> None:
+    """Write a file, complete or not at all; `OSError` names `path`.
+
+    Several writers of one file do not meet before the end: the last of them wins, with all of its content.
     """
     staging = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
     try:
-        staging.write_text(text, encoding="utf-8", newline="")
+        staging.write_bytes(content)
         os.replace(staging, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error

@@ -6,6 +6,7 @@ original MR). Frame: LPS, millimetres.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from MRTRUSRegistrationLib.outputs import write_bytes_atomically
 from MRTRUSRegistrationLib.report_pictures import Plane, gland_planes, slice_image
 from MRTRUSRegistrationLib.results import GlandSegmentation, Registration
 
@@ -67,10 +69,10 @@ def draw_page(case: LoadedCase, results: Mapping[str, Registration], path: Path)
     figure.suptitle(_NOTE, fontsize=9, x=0.01, ha="left")
     # Room for the line above, and between the rows.
     figure.tight_layout(pad=0.5, h_pad=0.9, rect=(0, 0, 1, 1 - 0.2 / height))
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=80, format="png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    figure.savefig(aside, dpi=80, format="png")
-    aside.replace(path)
+    write_bytes_atomically(drawn.getbuffer(), path)
 
 
 def _draw_outlines(axes: np.ndarray, side: _Side, used: sitk.Image) -> None:

@@ -20,6 +20,15 @@ class Summary:
     high: float
     pairs: int
 
+    def shown(self, digits: int) -> str:
+        """Mean ± standard deviation [interval]; one pair has no spread."""
+        sd = "–" if np.isnan(self.sd) else f"{self.sd:.{digits}f}"
+        return f"{self.mean:.{digits}f} ± {sd} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+    def shown_difference(self, digits: int) -> str:
+        """Mean [interval] with their signs."""
+        return f"{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
+
 
 def summarise(values: Sequence[float], patients: Sequence[str], *, seed: int = 0) -> Summary:
     """Summary of one figure per pair; pairs without the figure (nan) are left out.

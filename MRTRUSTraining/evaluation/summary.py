@@ -89,12 +89,7 @@ def _summary(group: Sequence[MetricsRow], key: str) -> Summary:
 
 
 def _cell(summary: Summary, digits: int) -> str:
-    if summary.pairs == 0:
-        return "–"
-    low, high = f"{summary.low:.{digits}f}", f"{summary.high:.{digits}f}"
-    # One pair has no spread.
-    sd = "–" if np.isnan(summary.sd) else f"{summary.sd:.{digits}f}"
-    return f"{summary.mean:.{digits}f} ± {sd} [{low}, {high}]"
+    return "–" if summary.pairs == 0 else summary.shown(digits)
 
 
 def _difference_table(rows: Sequence[MetricsRow]) -> list[str]:
@@ -115,9 +110,7 @@ def _difference_cell(group: Sequence[MetricsRow], reference: Sequence[MetricsRow
     other = {row.case: row.tre_rms_mm for row in reference}
     differences = [row.tre_rms_mm - other.get(row.case, np.nan) for row in group]
     summary = summarise(differences, [row.patient for row in group])
-    if summary.pairs == 0:
-        return "–"
-    return f"{summary.mean:+.2f} [{summary.low:+.2f}, {summary.high:+.2f}]"
+    return "–" if summary.pairs == 0 else summary.shown_difference(2)
 
 
 def _segmentation_lines(rows: Sequence[MetricsRow]) -> list[str]:
