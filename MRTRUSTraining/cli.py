@@ -39,7 +39,6 @@ from .paper_b.command import prepare_paper_b
 from .reader_study.command import made_up_study, reader_form, reader_study
 from .simulation.command import simulate
 from .simulation.evidence import simulation_evidence
-from .simulation.presets import SPACING_MM
 from .simulation.sample_case import write_sample_case
 
 
@@ -81,11 +80,11 @@ def train_segmentation(
     data: DataOption = None,
     simulated: SimulatedOption = None,
     fresh: FreshOption = 0,
-    fresh_seed: FreshSeedOption = 100_000,
-    fresh_every: FreshEveryOption = 20,
-    fresh_workers: FreshWorkersOption = 1,
-    fresh_preset: FreshPresetOption = "clinical",
-    fresh_spacing_mm: FreshSpacingOption = SPACING_MM,
+    fresh_seed: FreshSeedOption = None,
+    fresh_every: FreshEveryOption = None,
+    fresh_workers: FreshWorkersOption = None,
+    fresh_preset: FreshPresetOption = None,
+    fresh_spacing_mm: FreshSpacingOption = None,
     fresh_random_contrast: FreshContrastOption = None,
     steps: StepsOption = None,
     learning_rate: RateOption = None,
@@ -99,8 +98,16 @@ def train_segmentation(
     from .sources import Sources
 
     row = commands.changed(find_row(_segmenter(modality)), steps, learning_rate, seed)
-    drawn = commands.FreshDraws(fresh_preset, fresh_spacing_mm, fresh_random_contrast)
-    window = commands.fresh_window(fresh, fresh_seed, fresh_every, fresh_workers, device, drawn)
+    window = commands.fresh_window(
+        fresh,
+        device,
+        first_seed=fresh_seed,
+        steps_a_case=fresh_every,
+        workers=fresh_workers,
+        preset=fresh_preset,
+        spacing_mm=fresh_spacing_mm,
+        random_contrast=fresh_random_contrast,
+    )
     commands.start(row, Sources(data, simulated=simulated, fresh=window), output, cache, start_from, device)
 
 
@@ -117,11 +124,11 @@ def train_registration(
     data: DataOption = None,
     simulated: SimulatedOption = None,
     fresh: FreshOption = 0,
-    fresh_seed: FreshSeedOption = 100_000,
-    fresh_every: FreshEveryOption = 20,
-    fresh_workers: FreshWorkersOption = 1,
-    fresh_preset: FreshPresetOption = "clinical",
-    fresh_spacing_mm: FreshSpacingOption = SPACING_MM,
+    fresh_seed: FreshSeedOption = None,
+    fresh_every: FreshEveryOption = None,
+    fresh_workers: FreshWorkersOption = None,
+    fresh_preset: FreshPresetOption = None,
+    fresh_spacing_mm: FreshSpacingOption = None,
     fresh_random_contrast: FreshContrastOption = None,
     steps: StepsOption = None,
     learning_rate: RateOption = None,
@@ -165,8 +172,16 @@ def train_registration(
         loss = replace(row.method.loss, **given)
         # Checked as a row's file is.
         row = row_from(replace(row, method=replace(row.method, loss=loss)).as_dict(), "The options")
-    drawn = commands.FreshDraws(fresh_preset, fresh_spacing_mm, fresh_random_contrast)
-    window = commands.fresh_window(fresh, fresh_seed, fresh_every, fresh_workers, device, drawn)
+    window = commands.fresh_window(
+        fresh,
+        device,
+        first_seed=fresh_seed,
+        steps_a_case=fresh_every,
+        workers=fresh_workers,
+        preset=fresh_preset,
+        spacing_mm=fresh_spacing_mm,
+        random_contrast=fresh_random_contrast,
+    )
     commands.start(row, Sources(data, simulated=simulated, fresh=window), output, cache, start_from, device)
 
 

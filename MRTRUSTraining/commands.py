@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,11 +31,19 @@ SimulatedOption = Annotated[Path | None, typer.Option(help="Folder of simulated 
 FreshOption = Annotated[
     int, typer.Option(help="Also simulate this many cases at a time while training, renewed one by one.")
 ]
-FreshSeedOption = Annotated[int, typer.Option(help="Seed of the first fresh case.")]
-FreshEveryOption = Annotated[int, typer.Option(help="Steps after which the oldest fresh case is replaced.")]
-FreshWorkersOption = Annotated[int, typer.Option(help="Processes that make fresh cases ahead of need.")]
-FreshPresetOption = Annotated[str, typer.Option(help=f"Preset of fresh cases: {', '.join(PRESETS)}.")]
-FreshSpacingOption = Annotated[float, typer.Option(help="Voxel spacing of fresh cases.")]
+FreshSeedOption = Annotated[int | None, typer.Option(help="Seed of the first fresh case; default 100000.")]
+FreshEveryOption = Annotated[
+    int | None, typer.Option(help="Steps after which the oldest fresh case is replaced; default 20.")
+]
+FreshWorkersOption = Annotated[
+    int | None, typer.Option(help="Processes that make fresh cases ahead of need; default 1.")
+]
+FreshPresetOption = Annotated[
+    str | None, typer.Option(help=f"Preset of fresh cases: {', '.join(PRESETS)}; default clinical.")
+]
+FreshSpacingOption = Annotated[
+    float | None, typer.Option(help=f"Voxel spacing of fresh cases; default {SPACING_MM:g}.")
+]
 FreshContrastOption = Annotated[
     float | None,
     typer.Option(help="Share of fresh images whose contrasts follow no physics; default: the preset's own."),
@@ -79,11 +87,11 @@ def run(
     split: SplitOption = None,
     simulated: SimulatedOption = None,
     fresh: FreshOption = 0,
-    fresh_seed: FreshSeedOption = 100_000,
-    fresh_every: FreshEveryOption = 20,
-    fresh_workers: FreshWorkersOption = 1,
-    fresh_preset: FreshPresetOption = "clinical",
-    fresh_spacing_mm: FreshSpacingOption = SPACING_MM,
+    fresh_seed: FreshSeedOption = None,
+    fresh_every: FreshEveryOption = None,
+    fresh_workers: FreshWorkersOption = None,
+    fresh_preset: FreshPresetOption = None,
+    fresh_spacing_mm: FreshSpacingOption = None,
     fresh_random_contrast: FreshContrastOption = None,
     steps: StepsOption = None,
     learning_rate: RateOption = None,
@@ -100,8 +108,16 @@ def run(
     from .distributed import processes
 
     chosen = [changed(each, steps, learning_rate, seed) for each in _chosen_rows(row, table)]
-    drawn = FreshDraws(fresh_preset, fresh_spacing_mm, fresh_random_contrast)
-    window = fresh_window(fresh, fresh_seed, fresh_every, fresh_workers, device, drawn)
+    window = fresh_window(
+        fresh,
+        device,
+        first_seed=fresh_seed,
+        steps_a_case=fresh_every,
+        workers=fresh_workers,
+        preset=fresh_preset,
+        spacing_mm=fresh_spacing_mm,
+        random_contrast=fresh_random_contrast,
+    )
     kept = cache or output / "cache"
     with processes(device):
         for each in chosen:
@@ -179,25 +195,23 @@ def known_layout(name: str) -> Layout:
     return name
 
 
-@dataclass(frozen=True)
-class FreshDraws:
-    """How fresh cases are drawn, as `sample_case` has it."""
+def fresh_window(cases: int, device: str, **given: Any) -> FreshSettings | None:
+    """The fresh cases asked for, with what is given (not None) of `FreshSettings`.
 
-    preset: str
-    spacing_mm: float
-    random_contrast: float | None
-
-
-def fresh_window(
-    cases: int, seed: int, every: int, workers: int, device: str, drawn: FreshDraws
-) -> FreshSettings | None:
-    """The fresh cases asked for; a GPU renders them in the training's own process."""
+    A GPU renders them in the training's own process.
+    """
     from .data.fresh import FreshSettings
 
+    named = {name: value for name, value in given.items() if value is not None}
     if cases == 0:
+        if named:
+            raise InputError(
+                "The options --fresh-… say how fresh cases are simulated; give --fresh too: how many."
+            )
         return None
-    workers = 0 if device != "cpu" else workers
-    return FreshSettings(cases, seed, every, device=device, workers=workers, **vars(drawn))
+    if device != "cpu":
+        named["workers"] = 0
+    return FreshSettings(cases, device=device, **named)
 
 
 def resume(

@@ -424,6 +424,7 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "ours-3"], "no row 'ours-3'"),
     (["run", "--table", "7"], "no table '7'"),
     (["run", "ours-2"], "Give --data, --simulated or --fresh"),
+    (["run", "ours-2", "--fresh-preset", "shifted"], "give --fresh too: how many"),
     (["run", "ours-2", "--fresh", "2"], "fresh cases alone have no validation part"),
     (["run", "ours-2", "--fresh", "2", "--fresh-preset", "clinicl"], "no simulation preset 'clinicl'"),
     (["run", "ours-2", "--steps", "0"], "must be positive"),

@@ -36,7 +36,7 @@ class FreshSettings:
     """
 
     cases: int
-    first_seed: int = 0
+    first_seed: int = 100_000
     steps_a_case: int = 20
     preset: str = "clinical"
     device: str = "cpu"
