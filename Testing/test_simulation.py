@@ -497,6 +497,21 @@ def test_the_pictures_blur_is_a_gaussian_of_the_stated_width():
     assert math.sqrt((profile * place**2).sum() / profile.sum()) == pytest.approx(3.0, abs=0.15)
 
 
+def test_the_letters_on_pages_are_the_patients_sides(case):
+    axial, sagittal, coronal = pictures.side_letters(case.mr)
+    assert axial[2:] == ("A", "P")
+    assert sagittal == ("A", "P", "S", "I")
+    assert coronal == (*axial[:2], "S", "I")
+    # A point to the patient's left of another lies nearer to the edge that says L.
+    left = np.argmax([case.mr.GetDirection()[0:3][axis] != 0 for axis in range(3)])
+    step = [0, 0, 0]
+    step[left] = 1
+    towards = (
+        case.mr.TransformIndexToPhysicalPoint(step)[0] - case.mr.TransformIndexToPhysicalPoint((0, 0, 0))[0]
+    )
+    assert axial[1] == ("L" if towards > 0 else "R")
+
+
 def test_pages_are_drawn_and_a_folder_without_pairs_is_refused(case, tmp_path):
     pictures.draw_case(case, tmp_path / "pages" / "case.png")
     page = array(sitk.ReadImage(str(tmp_path / "pages" / "case.png")))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PAIR_FOLDERS = ("moving_images", "moving_labels", "fixed_images", "fixed_labels")
 _PLANES = ("axial", "sagittal", "coronal")
+_OPPOSITE = dict(zip("LRPASI", "RLAPIS", strict=True))
 _COLOURS = {
     "gland": "red",
     "transition_zone": "orange",
@@ -47,12 +48,28 @@ def _planes(array: np.ndarray, centre_kji: np.ndarray) -> list[np.ndarray]:
     return [array[k].T, array[::-1, j, :], array[::-1, :, i]]
 
 
+def side_letters(image: sitk.Image) -> list[tuple[str, str, str, str]]:
+    """The patient's sides at left, right, top and bottom of each of `_planes`, as the header says."""
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    (i_from, i_to), (j_from, j_to), (k_from, k_to) = ((_OPPOSITE[letter], letter) for letter in code)
+    return [
+        (j_from, j_to, i_from, i_to),
+        (i_from, i_to, k_to, k_from),
+        (j_from, j_to, k_to, k_from),
+    ]
+
+
 def _draw_plane(axis: Axes, plane: np.ndarray, white: float, outlines: dict[str, np.ndarray]) -> None:
     axis.imshow(plane, cmap="gray", vmin=0, vmax=white)
     axis.set_axis_off()
     for name, outline in outlines.items():
         if outline.any():
             axis.contour(outline, [0.5], colors=_COLOURS[name], linewidths=0.7)
+
+
+def _write_sides(axis: Axes, letters: tuple[str, str, str, str]) -> None:
+    for x, y, letter in zip((0.03, 0.97, 0.5, 0.5), (0.5, 0.5, 0.96, 0.04), letters, strict=True):
+        axis.text(x, y, letter, transform=axis.transAxes, color="white", fontsize=7, ha="center", va="center")
 
 
 def _name_colours(figure: Figure, names: Iterable[str]) -> None:
@@ -62,17 +79,27 @@ def _name_colours(figure: Figure, names: Iterable[str]) -> None:
     figure.legend(handles=lines, loc="lower center", ncols=len(lines), fontsize=8)
 
 
-def _draw_row(axes: np.ndarray, image: sitk.Image, labels: dict[str, sitk.Image], title: str) -> None:
+def _draw_row(
+    axes: np.ndarray,
+    image: sitk.Image,
+    labels: dict[str, sitk.Image],
+    title: str,
+    *,
+    sides_known: bool = True,
+) -> None:
     """Three planes through the gland's middle, and where there are six axes, the same with contours."""
     array = sitk.GetArrayFromImage(image)
     masks = {name: sitk.GetArrayFromImage(mask) for name, mask in labels.items() if name in _COLOURS}
     centre = np.argwhere(masks["gland"] > 0).mean(axis=0).astype(int)
     white = float(np.percentile(array, 99.8))
     cuts = {name: _planes(mask, centre) for name, mask in masks.items()}
+    letters = side_letters(image)
     for column, axis in enumerate(axes):
         number = column % 3
         outlines = {name: planes[number] for name, planes in cuts.items()} if column >= len(axes) - 3 else {}
         _draw_plane(axis, _planes(array, centre)[number], white, outlines)
+        if sides_known:
+            _write_sides(axis, letters[number])
         axis.set_title(f"{title}, {_PLANES[0]}" if column == 0 else _PLANES[number], fontsize=8)
 
 
@@ -126,7 +153,14 @@ def draw_comparison(cases: list[SimulatedCase], pairs_folder: Path, path: Path) 
     for row, (name, images) in enumerate(pairs):
         for offset, side in enumerate(("moving", "fixed")):
             mask = {"gland": sitk.Cast(images[f"{side}_labels"] > 0.5, sitk.sitkUInt8)}
-            _draw_row(axes[2 * row + offset, 3:], images[f"{side}_images"], mask, f"real {name}")
+            # The headers of public pairs do not say how the patient lies.
+            _draw_row(
+                axes[2 * row + offset, 3:],
+                images[f"{side}_images"],
+                mask,
+                f"real {name}",
+                sides_known=False,
+            )
     _name_colours(figure, ["gland"])
     _save(figure, path)
 
