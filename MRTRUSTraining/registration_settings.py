@@ -12,6 +12,7 @@ from .data.augmentation import IntensityRange, SpatialRange
 
 Alignment = Literal["initial", "centroid", "rigid"]
 Inputs = Literal["regions", "images", "images+masks"]
+Box = Literal["gland", "volume"]
 Structures = Literal["all", "gland", "one"]
 DiceForm = Literal["weighted", "per-label", "classes"]
 
@@ -54,7 +55,8 @@ class RegistrationSettings:
 
     `inputs`: `regions` shows the gland as `intensity_floor` and `context` say (see `regions.show_gland`; the
     paper's masking is 0 and 0), `images` the images as they are, `images+masks` both glands beside them,
-    whose values training scales by a random factor down to 1 − `gland_scaling`.
+    whose values training scales by a random factor down to 1 − `gland_scaling`. `box` says about what the
+    input grid is set: the TRUS gland, or the middle of the TRUS volume, which wants no mask.
 
     Spatial ranges are the random changes of training: `shared` by both volumes, `misalignment` of the moving
     one (`simulated_misalignment` where the true map is known), and `mask_error` of the glands that the
@@ -80,6 +82,7 @@ class RegistrationSettings:
     grid_vox: tuple[int, int, int] = (64, 48, 48)
     alignment: Alignment = "rigid"
     inputs: Inputs = "regions"
+    box: Box = "gland"
     intensity_floor: float = 0.5
     context: float = 0.0
     mirror_averaged: bool = True
@@ -129,6 +132,8 @@ def region_settings(settings: RegistrationSettings) -> dict[str, Any]:
         content["alignment"] = settings.alignment
     if settings.inputs == "images+masks":
         content["inputs"] = settings.inputs
+    if settings.box != "gland":
+        content["box"] = settings.box
     if settings.rigid_part:
         content["rigid_part"] = True
     if settings.extend_mm:

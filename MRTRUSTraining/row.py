@@ -203,8 +203,10 @@ def _check_loss(row: Row, source: str) -> None:
         return
     if any(row.method.loss.dice_scales_mm):
         raise InputError(f"{source}: method.loss.dice_scales_mm is not for dice: classes; leave it out.")
-    if row.method.loss.structures == "one":
-        raise InputError(f"{source}: method.loss.structures cannot be one with dice: classes; use all.")
+    # The gland's weight falls to nothing, so that the gland alone would soon teach nothing.
+    if row.method.loss.structures != "all":
+        named = row.method.loss.structures
+        raise InputError(f"{source}: method.loss.structures cannot be {named} with dice: classes; use all.")
 
 
 def _check_network(row: Row, source: str) -> None:

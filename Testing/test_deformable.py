@@ -1,5 +1,6 @@
 """Deformation fields from networks and from ANTs: direction, size, folds, borders."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,20 @@ def test_the_field_ends_in_zeros_and_covers_the_cards_grid(tmp_path: Path) -> No
         assert not np.take(array(stored), [0, 1, -2, -1], axis=axis).any()
 
 
+def test_a_box_about_the_volume_does_not_follow_the_gland(tmp_path: Path) -> None:
+    trus, gland = trus_case("LPS")
+    installed = model(Shift(SHIFT_VOX), tmp_path)
+    free = replace(
+        installed, card=replace(installed.card, settings={**installed.card.settings, "box": "volume"})
+    )
+    moved = Grid.of(gland).image(np.roll(array(gland), 3, axis=2))
+    assert region_grid(gland, installed.card)[0] != region_grid(moved, installed.card)[0]
+    grid, clipped = region_grid(gland, free.card)
+    assert region_grid(moved, free.card)[0] == grid
+    np.testing.assert_allclose(grid.centre_mm, Grid.of(trus).centre_mm)
+    assert not clipped
+
+
 def test_the_regions_are_zero_outside_and_keep_a_floor_inside(tmp_path: Path) -> None:
     trus, gland = trus_case("RIP")
     card = model(Shift(SHIFT_VOX), tmp_path).card
@@ -218,6 +233,8 @@ def test_a_folding_field_is_smoothed_and_said(tmp_path: Path) -> None:
     assert [w.code for w in found.warnings] == ["field_smoothed"]
     grid = Grid.of(field_image(found.transform))
     assert array(jacobian_determinant(found.transform, grid)).min() > 0
+    assert found.own_folds_percent > 10
+    assert deform("LPS", model(Shift(SHIFT_VOX), tmp_path)).own_folds_percent == 0
     field_vox = np.zeros((3, *GRID_VOX[::-1]))
     field_vox[2] = height_vox * np.sin(np.arange(GRID_VOX[0]) * 2 * np.pi / 8)
     region = Grid(GRID_VOX, (1.5, 1.5, 1.5))
@@ -236,6 +253,22 @@ def test_a_field_without_folds_is_left_as_it_is() -> None:
         moved = np.array(transform.TransformPoint(point[:3].tolist())) - point[:3]
         # Storing smooths by 1 mm: a bump 8 mm wide loses a few percent of its height.
         np.testing.assert_allclose(moved, field_mm[k, j, i], atol=0.2)
+
+
+def test_a_field_is_smoothed_only_where_it_folds() -> None:
+    grid = cube_grid(64, 1.5)
+    bump, fold = bump_mm(grid, (5.0, -3.0, 2.0), width_mm=8.0), np.zeros((64, 64, 64, 3))
+    fold[44:56, 44:56, 44:56] = np.random.default_rng(0).normal(0, 2, (12, 12, 12, 3))
+    shifted = np.roll(bump, (-12, -12, -12), axis=(0, 1, 2))
+    transform, warnings = finish_field(shifted + fold, grid)
+    assert [w.code for w in warnings] == ["field_smoothed"]
+    assert array(jacobian_determinant(transform, grid)).min() > 0
+    alone, none = finish_field(shifted, grid)
+    assert none == ()
+    far = points_mm(grid)[12:28:4, 12:28:4, 12:28:4].reshape(-1, 3)
+    found, expected = (transform_points_mm(each, far) for each in (transform, alone))
+    assert np.linalg.norm(expected - far, axis=1).max() > 3
+    np.testing.assert_allclose(found, expected, atol=0.01)
 
 
 def test_stored_fields_agree_between_linear_and_cubic_interpolation() -> None:

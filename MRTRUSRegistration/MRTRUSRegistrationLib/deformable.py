@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 
 from .ants_masks import mask_pair, run_ants
 from .errors import InputError, RegistrationError
 from .geometry import Grid
-from .jacobian import jacobian_determinant
+from .jacobian import jacobian_determinant, jacobian_statistics
 from .models import BEYOND_GLAND, InstalledModel, ModelCard, load_network
 from .progress import Reporter
 from .regions import RegionsOfInterest, regions_of_interest
@@ -28,6 +28,7 @@ from .transforms import displacement_mm, displacements_mm, edge_fade, field_tran
 
 _LEAST_FADE_VOX = 5
 _LEAST_JACOBIAN = 0.05
+_WIDEST_SMOOTHING_VOX = 20
 # The simulator draws turns of 6° (one standard deviation) about each axis, 20° at most.
 _LARGEST_ROTATION_DEG = 20.0
 # In 120 simulated pairs, random contrasts among them, what is seen of a structure of the gland, added up over
@@ -108,7 +109,11 @@ def deform_with_network(
         field_mm = extended(
             field_mm, sitk.GetArrayViewFromImage(regions.fixed_gland) > 0.5, regions.grid, extend_mm
         )
-    transform, warnings = finish_field(field_mm, regions.grid, fade_vox=_margin_vox(regions.fixed_gland))
+    # A box about the volume was set without a mask, so none decides how its field fades.
+    about_gland = model.card.settings.get("box", "gland") == "gland"
+    fade_vox = _margin_vox(regions.fixed_gland) if about_gland else _LEAST_FADE_VOX
+    transform, warnings = finish_field(field_mm, regions.grid, fade_vox=fade_vox)
+    own_folds = _folds_percent(field_mm, regions.grid, regions.fixed_gland)
     if seers:
         warnings += _structure_warnings(regions, seers["MR"].card.settings["structures"])
     if regions.clipped:
@@ -118,7 +123,7 @@ def deform_with_network(
                 "The gland is larger than the region that the model sees; its outer parts move rigidly.",
             ),
         )
-    return Deformation(transform, model.card.name, model.card.name, warnings, **extra)
+    return Deformation(transform, model.card.name, model.card.name, warnings, own_folds, **extra)
 
 
 def extended(field_mm: np.ndarray, gland: np.ndarray, grid: Grid, width_mm: float) -> np.ndarray:
@@ -245,7 +250,13 @@ def deform_with_syn(
     reporter.report(_STAGE, 0.8, "Checking the field")
     field_mm = _as_field_mm(found, pair.grid)
     transform, warnings = finish_field(field_mm, pair.grid, fade_vox=_margin_vox(pair.fixed))
-    return Deformation(transform, "syn", None, warnings)
+    own_folds = _folds_percent(field_mm, pair.grid, pair.fixed)
+    return Deformation(transform, "syn", None, warnings, own_folds)
+
+
+def _folds_percent(field_mm: np.ndarray, grid: Grid, gland: sitk.Image) -> float:
+    """The percentage of the gland's voxels (more than one half) in which a field (k, j, i, 3) folds."""
+    return jacobian_statistics(field_transform(field_mm, grid), gland > 0.5).folds_percent
 
 
 def _as_field_mm(found: list[sitk.Transform], grid: Grid) -> np.ndarray:
@@ -268,22 +279,40 @@ def _margin_vox(gland: sitk.Image) -> int:
 def finish_field(
     field_mm: np.ndarray, grid: Grid, *, fade_vox: int = _LEAST_FADE_VOX
 ) -> tuple[sitk.DisplacementFieldTransform, tuple[QualityWarning, ...]]:
-    """Fade the field (k, j, i, 3) to zero at its border, smooth it until it folds nowhere, store finely."""
+    """Fade the field (k, j, i, 3) to zero at its border, smooth it where it folds, store it finely."""
     fade = edge_fade(field_mm.shape[:3], fade_vox)[..., None]
-    finished = field_mm * fade
-    smoothing_mm = 0.0
-    while _least_jacobian(field_transform(finished, grid), grid) < _LEAST_JACOBIAN:
-        smoothing_mm += grid.spacing_mm[0]
-        if smoothing_mm > 20 * grid.spacing_mm[0]:
+    faded = finished = field_mm * fade
+    folded, width_vox = _folded(faded, grid), 0
+    where = folded
+    while folded.any():
+        width_vox += 1
+        if width_vox > _WIDEST_SMOOTHING_VOX:
             raise RegistrationError("The deformation folds and could not be made smooth; use --method rigid.")
-        finished = _smoothed(field_mm * fade, grid, smoothing_mm) * fade
+        share = _around(where, width_vox)[..., None]
+        smooth = _smoothed(faded, grid, width_vox * grid.spacing_mm[0]) * fade
+        finished = faded * (1 - share) + smooth * share
+        folded = _folded(finished, grid)
+        where = where | folded
     transform = _stored_finely(finished, grid)
-    if smoothing_mm == 0:
+    if width_vox == 0:
         return transform, ()
     message = (
-        f"The deformation folded and was smoothed by {smoothing_mm:.1f} mm; compare with the rigid result."
+        f"The deformation folded and was smoothed by {width_vox * grid.spacing_mm[0]:.1f} mm where it did; "
+        "compare with the rigid result."
     )
     return transform, (QualityWarning("field_smoothed", message),)
+
+
+def _folded(field_mm: np.ndarray, grid: Grid) -> np.ndarray:
+    """(k, j, i) booleans: where the field folds or nearly does."""
+    jacobian = jacobian_determinant(field_transform(field_mm, grid), grid)
+    return sitk.GetArrayFromImage(jacobian) < _LEAST_JACOBIAN
+
+
+def _around(where: np.ndarray, width_vox: int) -> np.ndarray:
+    """One in and next to the given voxels, falling to zero over some times `width_vox` beyond them."""
+    near = distance_transform_edt(~where) <= 2 * width_vox
+    return np.clip(gaussian_filter(near.astype(float), width_vox), 0, 1)
 
 
 def _stored_finely(field_mm: np.ndarray, grid: Grid) -> sitk.DisplacementFieldTransform:
@@ -306,7 +335,3 @@ def _stored_finely(field_mm: np.ndarray, grid: Grid) -> sitk.DisplacementFieldTr
 def _smoothed(field_mm: np.ndarray, grid: Grid, sigma_mm: float) -> np.ndarray:
     image = sitk.SmoothingRecursiveGaussian(grid.image(field_mm, vector=True), sigma_mm)
     return sitk.GetArrayFromImage(image)
-
-
-def _least_jacobian(transform: sitk.Transform, grid: Grid) -> float:
-    return float(sitk.GetArrayFromImage(jacobian_determinant(transform, grid)).min())

@@ -40,6 +40,7 @@ class RegionsOfInterest:
 def region_grid(trus_gland: sitk.Image, card: ModelCard, axes: str = "") -> tuple[Grid, bool]:
     """The model's grid around the middle of the TRUS gland's extent, and whether the gland sticks out of it.
 
+    A card whose `box` is `volume` has it around the middle of the TRUS volume, wherever the gland is.
     Its axes are the TRUS volume's own, in the card's order and sense; `axes` says how they lie in the patient
     where the header does not.
     """
@@ -49,9 +50,13 @@ def region_grid(trus_gland: sitk.Image, card: ModelCard, axes: str = "") -> tupl
     along = mask_points_mm(trus_gland) @ columns
     low, high = along.min(axis=0), along.max(axis=0)
     spacing = card.preprocessing.spacing_mm
-    grid = Grid.centred(columns @ ((low + high) / 2), card.grid_vox, spacing, direction)
-    extent = (np.array(card.grid_vox) - 1) * np.array(spacing)
-    return grid, bool(np.any(high - low > extent))
+    about = columns @ ((low + high) / 2)
+    if card.settings.get("box", "gland") == "volume":
+        about = Grid.of(trus_gland).centre_mm
+    grid = Grid.centred(about, card.grid_vox, spacing, direction)
+    half_extent = (np.array(card.grid_vox) - 1) * np.array(spacing) / 2
+    middle = about @ columns
+    return grid, bool(np.any(high > middle + half_extent) or np.any(low < middle - half_extent))
 
 
 def show_gland(image: Any, gland: Any, *, floor: float, context: float) -> Any:

@@ -68,13 +68,16 @@ class Deformation:
     """The deformable part: a displacement field transform in TRUS space, applied before the rigid one.
 
     A TRUS point x corresponds to the MR point `rigid(x + u(x))`. The field's grid ends with a rim of zeros.
-    `alignment` is that rigid transform where the network found it, in place of `start`, which it was given.
+    `own_folds_percent` is the percentage of the TRUS gland's voxels that folded before the field was smoothed
+    where it folds. `alignment` is that rigid transform where the network found it, in place of `start`, which
+    it was given.
     """
 
     transform: sitk.DisplacementFieldTransform
     method: str
     model: str | None = None
     warnings: tuple[QualityWarning, ...] = ()
+    own_folds_percent: float = 0.0
     alignment: RigidAlignment | None = None
     start: sitk.Transform | None = None
 
