@@ -23,7 +23,7 @@ from .registration_settings import RegistrationSettings
 from .row import Place, Row, rows_of_table
 from .run import reopen
 from .segmentation_training import SegmentationSettings
-from .table_text import REFERENCE, Line, line_of, table_csv, table_markdown
+from .table_text import REFERENCE, Line, line_of, remarks_on, table_csv, table_markdown
 from .trainer import steps_done
 from .watching import read_seconds
 
@@ -81,7 +81,8 @@ def make_table(request: TableRequest, *, command: str, report: Report = print) -
     title = f"Table {request.table} on {len(request.cases)} pairs"
     failed = tuple(sorted({row.case for row in found if row.error} | masks.failed))
     page, table = (request.output / f"table{request.table}.{end}" for end in ("md", "csv"))
-    write_text_atomically(table_markdown(request.table, lines, title=title, command=command), page)
+    text = table_markdown(request.table, lines, title=title, command=command, remarks=remarks_on(found))
+    write_text_atomically(text, page)
     write_text_atomically(table_csv(request.table, lines), table)
     return TableFiles(page, table, failed)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import wilcoxon
 
+from .evaluation.evaluate import MetricsRow
 from .evaluation.statistics import Summary, summarise
 from .row import Place
 
@@ -126,8 +127,33 @@ def _paired(values: Sequence[float], reference: Sequence[float]) -> np.ndarray:
     return np.asarray(values, float) - np.asarray(reference, float)
 
 
-def table_markdown(table: str, lines: Sequence[Line], *, title: str, command: str) -> str:
-    """The page: table and definitions."""
+def remarks_on(found: Sequence[MetricsRow]) -> list[str]:
+    """What the figures of a method do not show: fields that were smoothed, landmarks without an error."""
+    by_method = {row.method: [each for each in found if each.method == row.method] for row in found}
+    smoothed, lost = [], []
+    for name, rows in by_method.items():
+        if count := sum("field_smoothed" in row.warnings.split() for row in rows):
+            share = np.nanmean([row.own_folds_percent for row in rows])
+            smoothed.append(f"{name} {count} ({share:.2f} %)")
+        if count := sum(row.landmarks_lost for row in rows):
+            lost.append(f"{name} {count}")
+    remarks = []
+    if smoothed:
+        remarks.append(
+            "Fields that folded, in the gland or beyond it, were smoothed where they did before they were "
+            f"measured. How many, and the mean share of the gland that had folded: {', '.join(smoothed)}."
+        )
+    if lost:
+        remarks.append(
+            f"Landmarks carried so far out of the TRUS volume that they have no error: {', '.join(lost)}."
+        )
+    return remarks
+
+
+def table_markdown(
+    table: str, lines: Sequence[Line], *, title: str, command: str, remarks: Sequence[str] = ()
+) -> str:
+    """The page: table, remarks on single methods, definitions."""
     columns = COLUMNS[table]
     compared = {figure for line in lines for figure in line.differences}
     heads = ["row", *(head for column in columns for head in _heads(column, compared)), "training"]
@@ -135,7 +161,8 @@ def table_markdown(table: str, lines: Sequence[Line], *, title: str, command: st
     for line in lines:
         cells = [cell for column in columns for cell in _cells(line, column, compared)]
         rows.append(_row([line.place.title, *cells, line.training]))
-    return "\n".join([f"# {title}", "", f"`{command}`", "", *rows, "", _DEFINITIONS])
+    said = [line for remark in remarks for line in (remark, "")]
+    return "\n".join([f"# {title}", "", f"`{command}`", "", *rows, "", *said, _DEFINITIONS])
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -294,6 +294,21 @@ def test_label_too_faint_after_the_warp_keeps_its_soft_centroid() -> None:
     assert rows[0].error_mm == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("shift_vox", [17, 38])
+def test_label_carried_beside_the_image_has_its_whole_error(shift_vox: int) -> None:
+    """Cut by the image's border it would seem nearer; a little farther out it would seem lost."""
+    label = ball(GRID, 4.0)
+    rows = landmark_rows(
+        landmarks_of(label),
+        landmarks_of(label),
+        transform=translation(tuple(-0.8 * shift_vox * GRID.axes[:, 0])),
+        initial=translation((0.0, 0.0, 0.0)),
+        trus_grid=GRID,
+    )
+    assert rows[0].error_mm == pytest.approx(0.8 * shift_vox, abs=1e-3)
+    assert not rows[0].lost
+
+
 def test_label_carried_out_of_the_image_is_lost_not_dropped() -> None:
     label, other = ball(GRID, 4.0), ball(GRID, 3.0, (2.0, 0.0, 0.0))
     rows = landmark_rows(

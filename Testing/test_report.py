@@ -358,7 +358,7 @@ def test_a_warning_is_listed_once_with_its_name() -> None:
 
 def test_lost_landmarks_are_named() -> None:
     lost = registration(measures=measures(landmark("Far", 5, 5, None), landmarks=1, landmarks_lost=1))
-    assert "lost: carried out of the TRUS image" in Page.of(report_html(lost, case_name="a")).text
+    assert "lost: carried far out of the TRUS image" in Page.of(report_html(lost, case_name="a")).text
 
 
 def target(name: str, **changes: object) -> TargetRow:

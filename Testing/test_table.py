@@ -20,13 +20,14 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.models import Preprocessing, read_card
 from MRTRUSTraining.cli import app
 from MRTRUSTraining.data.cases import find_part
+from MRTRUSTraining.evaluation.evaluate import MetricsRow
 from MRTRUSTraining.networks.named import build_registration_network, build_segmenter
 from MRTRUSTraining.paper_b.measures import SegmentationFigures
 from MRTRUSTraining.row import Place, Published, Row, find_row, row_from
 from MRTRUSTraining.run import Run, write_record
 from MRTRUSTraining.sources import Sources
 from MRTRUSTraining.table import TableRequest, make_table
-from MRTRUSTraining.table_text import COLUMNS, line_of, paired_p, table_csv, table_markdown
+from MRTRUSTraining.table_text import COLUMNS, line_of, paired_p, remarks_on, table_csv, table_markdown
 
 PATIENTS = ("p", "p", "q", "r", "s", "t")
 
@@ -115,6 +116,21 @@ def test_the_csv_has_a_column_for_every_figure() -> None:
     assert (rows[0]["dsc_p_vs_rigid"], rows[2]["dsc_mean"]) == ("", "")
     low, high = float(rows[0]["tre_rms_mm_low"]), float(rows[0]["tre_rms_mm_high"])
     assert low < 5.5 < high
+
+
+def test_smoothed_fields_and_lost_landmarks_stand_below_the_table() -> None:
+    row = MetricsRow("a", "rigid", "predicted", landmarks=3, own_folds_percent=0.0)
+    assert remarks_on([row, replace(row, method="cmsa", warnings="rotation_limited")]) == []
+    found = [
+        replace(row, method="rern", warnings="low_overlap field_smoothed", own_folds_percent=12.0),
+        replace(row, method="rern", case="b", own_folds_percent=1.0, landmarks_lost=2),
+        row,
+    ]
+    smoothed, lost = remarks_on(found)
+    assert smoothed.endswith("had folded: rern 1 (6.50 %).")
+    assert lost.endswith("no error: rern 2.")
+    page = table_markdown("1", lines(), title="T", command="c", remarks=[smoothed, lost])
+    assert page.index("| row") < page.index(smoothed) < page.index(lost) < page.index("Ours: mean")
 
 
 def test_tables_one_and_two_have_the_same_columns() -> None:

@@ -145,7 +145,7 @@ def _size(key: str, value: float) -> float:
 def _landmark_findings(measures: Measures, rigid: Measures | None) -> list[Reason]:
     final = measures.values.get("tre_mean_mm")
     if final is None and has_landmarks(measures):
-        return [Reason("poor", "All landmarks left the TRUS volume: there is no error figure.")]
+        return [Reason("poor", "All landmarks were carried far out of the TRUS volume: no error figure.")]
     before = None if rigid is None else rigid.values.get("tre_mean_mm")
     if final is None or before is None or final <= before:
         return []
@@ -196,8 +196,8 @@ _FIGURES: dict[str, _Figure] = {
     "landmarks_lost": _Figure(
         lambda value: f"Landmarks lost {value:.0f}",
         "all could be followed.",
-        "carried out of the TRUS volume, so the landmark error looks better than it is.",
-        "carried out of the TRUS volume, so the landmark error looks better than it is.",
+        "carried far out of the TRUS volume, so the landmark error looks better than it is.",
+        "carried far out of the TRUS volume, so the landmark error looks better than it is.",
     ),
     "dsc": _Figure(
         lambda value: f"Gland overlap {value:.2f} (Dice)",

@@ -19,6 +19,8 @@ from .jacobian import displacement_statistics, jacobian_statistics
 from .results import LandmarkRow, Landmarks, Measures
 
 Stage = Literal["initial", "rigid", "final"]
+# How far from the TRUS image a landmark is still looked for.
+SURROUNDINGS_MM = 45.0
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,11 @@ def landmark_rows(
 ) -> tuple[LandmarkRow, ...]:
     """The error of every landmark before and after, as the distance of its centroids in TRUS space.
 
-    Landmarks given as labels are warped linearly onto `trus_grid` and located by the voxels above one half;
-    where none is, by the centroid weighted with the warped label; where that is empty too (the label has
-    left the TRUS image) the landmark is lost: it has no distance (initial: nan) and `lost` says so. Points
-    are carried from MR to TRUS by the inverse, and are never lost.
+    Landmarks given as labels are warped linearly onto `trus_grid`, grown by `SURROUNDINGS_MM` where they
+    reach its border, and located by the voxels above one half; where none is, by the centroid weighted with
+    the warped label; where that is empty too (it was carried farther away) the landmark is lost: it has
+    no distance (initial: nan) and `lost` says so. Points are carried from MR to TRUS by the inverse, and are
+    never lost.
 
     The pairs must have the same names in the same order, else `ValueError`. A landmark without a position in
     either original (an empty label) is left out.
@@ -135,7 +138,7 @@ def tre_mean_mm(rows: Sequence[LandmarkRow], *, stage: Stage = "final") -> float
 
 
 def landmarks_lost(rows: Sequence[LandmarkRow], *, stage: Stage = "final") -> int:
-    """How many landmarks were carried out of the TRUS image, so that they have no distance."""
+    """How many landmarks were carried so far from the TRUS image that they have no distance."""
     return len(rows) - landmark_errors_mm(rows, stage=stage).size
 
 
@@ -217,12 +220,19 @@ def _warped_positions_mm(landmarks: Landmarks, stage: PointMap, grid: Grid) -> l
 
 
 def _warped_centroid_mm(label: sitk.Image, transform: sitk.Transform, grid: Grid) -> np.ndarray | None:
-    soft = resample(sitk.Cast(label > 0, sitk.sitkFloat32), grid, transform)
-    weights = sitk.GetArrayViewFromImage(soft)
+    soft = sitk.Cast(label > 0, sitk.sitkFloat32)
+    weights = sitk.GetArrayFromImage(resample(soft, grid, transform))
+    if not weights.any() or _reaches_border(weights):
+        grid = grid.padded(int(np.ceil(SURROUNDINGS_MM / min(grid.spacing_mm))))
+        weights = sitk.GetArrayFromImage(resample(soft, grid, transform))
     index_kji = centroid_vox(weights)
     if index_kji is None:
         return None
     return (grid.index_to_point @ np.append(index_kji[::-1], 1.0))[:3]
+
+
+def _reaches_border(weights: np.ndarray) -> bool:
+    return any(np.take(weights, end, axis).any() for axis in range(3) for end in (0, -1))
 
 
 def centroid_vox(weights: np.ndarray) -> np.ndarray | None:

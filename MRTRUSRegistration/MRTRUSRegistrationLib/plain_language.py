@@ -204,7 +204,7 @@ def _read_rms(value: float, level: Level) -> str:
 def _read_lost(value: float, level: Level) -> str:
     if level == "good":
         return "every landmark could be followed from MR to TRUS."
-    return "carried out of the TRUS image: they have no error figure, so the mean looks better than it is."
+    return "carried far out of the TRUS image: without an error figure, so the mean looks better than it is."
 
 
 def _read_dsc(value: float, level: Level) -> str:

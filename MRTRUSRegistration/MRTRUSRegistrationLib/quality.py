@@ -44,7 +44,8 @@ def quality_warnings(
         lost = int(values["landmarks_lost"])
         found.append(
             QualityWarning(
-                "landmark_lost", f"{lost} landmark(s) left the TRUS volume and have no error figure."
+                "landmark_lost",
+                f"{lost} landmark(s) were carried far out of the TRUS volume and have no error figure.",
             )
         )
     return tuple(found)

@@ -41,6 +41,7 @@ class MetricsRow:
     """The figures of one case and method; the columns of metrics.csv. nan where there is none.
 
     `model` is the registration network that ran, which for a sharp TRUS may be another than the method's;
+    `own_folds_percent` is that of the field before it was smoothed where it folds, see `results.Deformation`.
     `segmenter_mr` and `segmenter_trus` are the models that drew the masks, empty for reference ones.
 
     `extras` holds the measures taken on request, whose names are columns too; `labels` has a row a label, and
@@ -69,6 +70,7 @@ class MetricsRow:
     displacement_max_mm: float = np.nan
     segmentation_dsc_mr: float = np.nan
     segmentation_dsc_trus: float = np.nan
+    own_folds_percent: float = np.nan
     segmenter_mr: str = ""
     segmenter_trus: str = ""
     model: str = ""
@@ -235,7 +237,9 @@ def _scored(
     known = {name: value for name, value in values.items() if name in columns}
     known |= {name: int(values[name]) for name in ("landmarks", "landmarks_lost")}
     if result.deformation is None:
-        known["folds_percent"] = 0.0
+        known |= {"folds_percent": 0.0, "own_folds_percent": 0.0}
+    else:
+        known["own_folds_percent"] = result.deformation.own_folds_percent
     challenge = extras.challenge(result)
     return replace(
         row,
