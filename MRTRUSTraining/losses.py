@@ -10,15 +10,17 @@ from torch.nn import functional
 _CODE_CLASSES = 6
 
 
-def soft_dice(predicted: torch.Tensor, target: torch.Tensor, *, smooth: float = 1e-5) -> torch.Tensor:
+def soft_dice(
+    predicted: torch.Tensor, target: torch.Tensor, *, smooth: float = 1e-5, squared: bool = True
+) -> torch.Tensor:
     """Soft Dice per channel of (B, C, K, J, I) tensors, summed jointly over the batch; returns (C,).
 
-    The denominator is squared, as in the official code: Σp² + Σg².
+    The denominator is squared, as in the official code: Σp² + Σg²; else Σp + Σg, as paper A writes it.
     """
     axes = (0, 2, 3, 4)
     overlap = (predicted * target).sum(axes)
-    size = (predicted * predicted).sum(axes) + (target * target).sum(axes)
-    return (2 * overlap + smooth) / (size + smooth)
+    a, b = (predicted.square(), target.square()) if squared else (predicted, target)
+    return (2 * overlap + smooth) / (a.sum(axes) + b.sum(axes) + smooth)
 
 
 def two_class_dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -76,17 +78,21 @@ def weighted_dice_loss(
     gland_weight: float,
     landmark_weight: float,
     scales_vox: Sequence[float] = (0.0,),
+    squared: bool = True,
 ) -> torch.Tensor:
     """Equation 4: one minus the mean over structures of weight times Dice.
 
     Channel 0 is the gland, the others landmarks; K is the number of channels, all present in both volumes.
     More than one of `scales_vox` averages the Dice over Gaussian-smoothed labels (Hu et al. 2018), which
-    lets a small landmark attract its counterpart before they overlap.
+    lets a small landmark attract its counterpart before they overlap. `squared` is as in `soft_dice`.
     """
     weights = torch.full((target.shape[1],), landmark_weight, device=target.device)
     weights[0] = gland_weight
     dice = torch.stack(
-        [soft_dice(gaussian_smooth(warped, s), gaussian_smooth(target, s)) for s in scales_vox]
+        [
+            soft_dice(gaussian_smooth(warped, s), gaussian_smooth(target, s), squared=squared)
+            for s in scales_vox
+        ]
     ).mean(0)
     return 1 - (weights * dice).mean()
 

@@ -39,7 +39,7 @@ def region_matching_loss(
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Loss of one pair for a displacement (1, 3, K, J, I), and its parts; `structures` defaults to all.
 
-    `progress` is the share 0…1 of the training that is done, on which the Dice of `classes` depends. Mutual
+    `progress` is the share 0…1 of the training that is done, on which decaying weights depend. Mutual
     information is taken over the fixed gland, so that the network cannot change its domain, or, where the
     weights say so, over the whole volume.
     """
@@ -78,13 +78,15 @@ def _dice(
     scales_vox = [scale / sample.voxel_mm for scale in weights.dice_scales_mm]
     if weights.dice == "per-label":
         return multi_scale_dice_loss(warped, fixed, scales_vox=scales_vox)
+    gland = weights.gland * (1 - progress) ** 0.9 if weights.gland_decays else weights.gland
     return weighted_dice_loss(
         warped,
         fixed,
         # The function weighs its first channel as the gland, which one structure alone need not be.
-        gland_weight=weights.gland if chosen[0] == 0 else weights.landmark,
+        gland_weight=gland if chosen[0] == 0 else weights.landmark,
         landmark_weight=weights.landmark,
         scales_vox=scales_vox,
+        squared=weights.dice_squared,
     )
 
 

@@ -27,7 +27,9 @@ class RegionLoss:
     `dice` is its form. `weighted` is equation 4 with the weights `gland` and `landmark`; the others use
     neither: `per-label` is the loss of Hu et al. 2018, the plain mean over structures and scales; `classes`
     is that of the official code, exclusive classes with weights of its own, which change as training goes on.
-    It wants the gland among the structures, and knows no scales.
+    It wants the gland among the structures, and knows no scales. Of `weighted`, `dice_squared` says whether
+    the denominator is that of the code (squares) or of the paper, and with `gland_decays` the gland's weight
+    falls to zero as in the code.
 
     `bending` weighs the bending energy. `mi_domain` says over which voxels the mutual information
     is taken: those of the fixed gland, or the whole volume, zero outside the gland, as the official code has
@@ -44,6 +46,8 @@ class RegionLoss:
     structures: Structures = "all"
     dice: DiceForm = "weighted"
     mi_domain: Literal["gland", "volume"] = "gland"
+    dice_squared: bool = True
+    gland_decays: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,11 @@ class RegistrationSettings:
     `network` and `options` are those of `networks.named`. `alignment` is what brings the MR near the TRUS
     before the network: the data set's own start, the glands' centroids, or ANTs on the masks.
 
-    `inputs`: `regions` shows the gland as `intensity_floor` and `context` say (see `regions.show_gland`; the
-    paper's masking is 0 and 0), `images` the images as they are, `images+masks` both glands beside them,
-    whose values training scales by a random factor down to 1 − `gland_scaling`. `box` says about what the
-    input grid is set: the TRUS gland, or the middle of the TRUS volume, which wants no mask.
+    `inputs`: `regions` shows the gland, grown by `margin_mm`, as `intensity_floor` and `context` say (see
+    `regions.show_gland`; the paper's masking is 0 for all three), `images` the images as they are,
+    `images+masks` both glands beside them, whose values training scales by a random factor down to
+    1 − `gland_scaling`. `box` says about what the input grid is set: the TRUS gland, or the middle of the
+    TRUS volume, which wants no mask.
 
     Spatial ranges are the random changes of training: `shared` by both volumes, `misalignment` of the moving
     one (`simulated_misalignment` where the true map is known), and `mask_error` of the glands that the
@@ -85,6 +90,7 @@ class RegistrationSettings:
     box: Box = "gland"
     intensity_floor: float = 0.5
     context: float = 0.0
+    margin_mm: float = 0.0
     mirror_averaged: bool = True
     loss: RegionLoss = RegionLoss()
     first_share: float = 0.35
@@ -128,6 +134,8 @@ def region_settings(settings: RegistrationSettings) -> dict[str, Any]:
     content: dict[str, Any] = {"intensity_floor": shown["floor"]}
     if shown["context"]:
         content["context"] = shown["context"]
+    if settings.margin_mm:
+        content["margin_mm"] = settings.margin_mm
     if settings.alignment != "rigid":
         content["alignment"] = settings.alignment
     if settings.inputs == "images+masks":

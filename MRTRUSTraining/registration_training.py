@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from MRTRUSRegistrationLib.regions import show_gland
+from MRTRUSRegistrationLib.regions import grown, show_gland
 
 from .data.fresh import Source, samples_at
 from .networks.named import build_registration_network
@@ -104,10 +104,18 @@ class RegistrationTask:
 
     def _region(self, image: torch.Tensor, gland: torch.Tensor) -> torch.Tensor:
         """The image with its gland shown, and what is seen in it as it is; the gland before coordinates."""
-        shown = show_gland(image[:, :1], gland, **self.settings.shown)
+        shown = show_gland(image[:, :1], self._grown(gland), **self.settings.shown)
         if not self.settings.coordinates:
             return torch.cat([shown, image[:, 1:]], dim=1)
         return torch.cat([shown, image[:, 1:-3], gland, image[:, -3:]], dim=1)
+
+    def _grown(self, gland: torch.Tensor) -> torch.Tensor:
+        margin_mm = self.settings.margin_mm
+        if margin_mm == 0:
+            return gland
+        array = gland[0, 0].cpu().numpy()
+        spacing_mm = self.settings.preprocessing.spacing_mm
+        return torch.from_numpy(grown(array, margin_mm, spacing_mm))[None, None].to(gland.device)
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """Misdrawn masks, the same every time: landmark or true error decides, overlap is reported."""

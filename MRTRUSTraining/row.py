@@ -197,6 +197,10 @@ def _check_loss(row: Row, source: str) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not (math.isfinite(number) and number >= 0):
                 raise InputError(f"{source}: method.loss.{name} cannot be {number:g}; give 0 or more.")
+    if not (math.isfinite(row.method.margin_mm) and row.method.margin_mm >= 0):
+        raise InputError(f"{source}: method.margin_mm cannot be {row.method.margin_mm:g}; give 0 or more.")
+    if row.method.loss.gland_decays and row.method.loss.structures != "all":
+        raise InputError(f"{source}: method.loss.gland_decays is for structures: all.")
     if row.method.validation_draws < 1:
         raise InputError(f"{source}: method.validation_draws must be 1 or more.")
     if row.method.loss.dice != "classes":

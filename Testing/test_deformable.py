@@ -173,6 +173,16 @@ def test_the_field_ends_in_zeros_and_covers_the_cards_grid(tmp_path: Path) -> No
         assert not np.take(array(stored), [0, 1, -2, -1], axis=axis).any()
 
 
+def test_a_margin_shows_what_lies_about_the_gland(tmp_path: Path) -> None:
+    trus, gland = trus_case("LPS")
+    card = model(Shift(SHIFT_VOX), tmp_path).card
+    wide = replace(card, settings={**card.settings, "margin_mm": 6.0})
+    plain, shown = (regions_of_interest(trus, trus, gland, gland, IDENTITY, each) for each in (card, wide))
+    assert array(shown.fixed_gland).sum() == array(plain.fixed_gland).sum(), "the gland itself does not grow"
+    radii = [float(np.ptp(np.argwhere(array(each.fixed) > 0)[:, 2])) * 1.5 / 2 for each in (plain, shown)]
+    assert radii[1] - radii[0] == pytest.approx(6.0, abs=1.6)
+
+
 def test_a_box_about_the_volume_does_not_follow_the_gland(tmp_path: Path) -> None:
     trus, gland = trus_case("LPS")
     installed = model(Shift(SHIFT_VOX), tmp_path)

@@ -9,6 +9,7 @@ import SimpleITK as sitk  # noqa: N813
 from MRTRUSRegistrationLib.geometry import Grid
 from MRTRUSRegistrationLib.jacobian import (
     displacement_statistics,
+    forward_jacobian_std,
     jacobian_determinant,
     jacobian_statistics,
 )
@@ -45,6 +46,18 @@ def determinants(transform: sitk.Transform, grid: Grid) -> np.ndarray:
 def test_determinant_lies_on_the_grid_asked_for() -> None:
     grid = oblique_grid()
     assert Grid.of(jacobian_determinant(sitk.TranslationTransform(3), grid)).same_as(grid)
+
+
+def test_forward_determinants_vary_by_their_standard_deviation() -> None:
+    """Along i voxels are stretched by 0.1 and 0.3 in turn; the determinant is 1.1 or 1.3."""
+    grid = Grid((12, 12, 12), (1.0, 1.0, 1.0))
+    steps = np.where(np.arange(11) % 2 == 0, 0.1, 0.3)
+    displacement = np.zeros((12, 12, 12, 3))
+    displacement[..., 0] = np.concatenate([[0.0], np.cumsum(steps)])
+    inside = grid.blank()
+    inside[2:8, 2:8, 2:8] = 1
+    assert forward_jacobian_std(field(grid, displacement), inside) == pytest.approx(0.1)
+    assert np.isnan(forward_jacobian_std(field(grid, displacement), grid.blank()))
 
 
 @pytest.mark.parametrize(

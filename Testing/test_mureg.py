@@ -262,7 +262,11 @@ def test_extras_are_the_last_columns_and_stand_in_the_summary() -> None:
     lines = list(csv.DictReader(metrics_csv(rows).splitlines()))
     names = list(lines[0])
     assert names[: names.index("error") + 1][-2:] == ["warnings", "error"]
-    assert names[names.index("error") + 1 :][:2] == ["tre_srm_compat", "dsc_srm_compat"]
+    assert names[names.index("error") + 1 :][:3] == [
+        "tre_srm_compat",
+        "dsc_srm_compat",
+        "jac_std",
+    ]
     assert float(lines[0]["mureg_site_tre_vox"]) == 3.0
     assert lines[1]["mureg_site_tre_vox"] == ""
     text = summary_markdown(rows, title="t", command="c")

@@ -108,7 +108,7 @@ def test_the_dice_of_classes_leaves_background_and_gland_as_training_goes_on() -
     background = (4096 - 512 - 512 + 384) / (4096 - 512)
     gland = (384 - 16) / (512 - 8)
     for progress, share in ((0.0, 1.0), (0.5, 0.5**0.9), (1.0, 0.0)):
-        expected = (0.1 * share * ((1 - background) + (1 - gland)) + 0.3) / 3
+        expected = (0.1 * share * ((1 - background) + (1 - gland)) + 0.3) / 6
         assert at(progress) == pytest.approx(expected, abs=1e-5)
         assert at(progress, shift=2.0) == pytest.approx(0.0, abs=1e-4)
     assert loss(weights, 0.0) == at(0.0)
@@ -119,6 +119,26 @@ def test_only_the_dice_of_classes_depends_on_progress() -> None:
         weights = replace(DICE_ALONE, dice=dice)  # type: ignore[arg-type]
         early, late = (region_matching_loss(sample(), field(0.6), weights, progress=p)[0] for p in (0.0, 0.9))
         assert torch.equal(early, late)
+
+
+def test_the_glands_weight_may_decay_alone() -> None:
+    weights = replace(DICE_ALONE, gland_decays=True)
+    for progress in (0.0, 0.5, 1.0):
+        found = region_matching_loss(sample(), field(0.0), weights, progress=progress)[0]
+        constant = replace(DICE_ALONE, gland=DICE_ALONE.gland * (1 - progress) ** 0.9)
+        assert float(found) == pytest.approx(loss(constant, 0.0))
+
+
+def test_the_denominator_of_the_paper_counts_soft_voxels_whole() -> None:
+    soft = replace(sample(), moving_labels=sample().moving_labels * 0.5)
+    squared, linear = (
+        float(region_matching_loss(soft, field(2.0), replace(DICE_ALONE, dice_squared=each))[0])
+        for each in (True, False)
+    )
+    # A label of one half upon one of one: 2·½ / (¼ + 1) and 2·½ / (½ + 1).
+    mean = (DICE_ALONE.gland + DICE_ALONE.landmark) / 2
+    assert squared == pytest.approx(1 - mean * 0.8, abs=1e-4)
+    assert linear == pytest.approx(1 - mean * 2 / 3, abs=1e-4)
 
 
 def test_a_task_hands_its_progress_to_the_loss() -> None:

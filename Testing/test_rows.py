@@ -290,6 +290,8 @@ REGISTRATION = [
         "dice_scales_mm is not for dice: classes",
     ),
     ("method.loss", {"dice": "classes", "structures": "gland"}, "structures cannot be gland with dice"),
+    ("method.margin_mm", -1.0, "margin_mm cannot be -1"),
+    ("method.loss", {"gland_decays": True, "structures": "gland"}, "gland_decays is for structures: all"),
     ("method.box", "trus", 'method.box cannot be "trus"'),
     ("method.loss", {"dice": "classes", "structures": "one"}, "structures cannot be one with dice: classes"),
     ("data.layout", "dicom", 'data.layout cannot be "dicom"'),

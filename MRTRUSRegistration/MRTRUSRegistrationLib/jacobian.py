@@ -71,6 +71,14 @@ def jacobian_statistics(transform: sitk.Transform, gland: sitk.Image) -> Jacobia
     )
 
 
+def forward_jacobian_std(transform: sitk.Transform, gland: sitk.Image) -> float:
+    """Standard deviation of det dT/dx by forward differences within a binary mask; nan for an empty one."""
+    grid, inside = _region(gland)
+    if not inside.any():
+        return float("nan")
+    return float(_determinants(transform, grid)["forward"][inside].std())
+
+
 def displacement_statistics(transform: sitk.Transform, gland: sitk.Image) -> DisplacementStatistics:
     """Describe the lengths of T(x) − x at the voxel centres of a binary mask; all nan for an empty mask."""
     grid, inside = _region(gland)

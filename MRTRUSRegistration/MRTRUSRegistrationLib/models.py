@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BEYOND_GLAND = frozenset({"seminal_vesicles"})
 _LOG = logging.getLogger(__name__)
 # The settings of a card that are numbers, and the numbers in its setting `volume_agreement`.
-_NUMBERS = ("threshold", "intensity_floor", "context", "extend_mm")
+_NUMBERS = ("threshold", "intensity_floor", "context", "margin_mm", "extend_mm")
 _AGREEMENT = ("ratio", "ratio_log_sd", "logit_sd")
 CARD_FORMAT = 1
 Task = Literal["segmentation", "registration", "structures"]

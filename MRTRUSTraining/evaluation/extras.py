@@ -16,6 +16,7 @@ from MRTRUSRegistrationLib.compat_measures import (
     tre_srm_compat,
 )
 from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
+from MRTRUSRegistrationLib.jacobian import forward_jacobian_std
 from MRTRUSRegistrationLib.results import LandmarkRow, Registration
 
 from ..data.cases import LoadedCase
@@ -66,17 +67,19 @@ class Extras:
 
 
 def _compat(case: LoadedCase, result: Registration) -> dict[str, float]:
-    """Labels collapsed into one map and warped by the nearest neighbour, as that code does."""
+    """Labels collapsed into one map and warped by the nearest neighbour, as that code does; and `jac_std`,
+    which many papers give, within the reference gland (0 for what is rigid)."""
     fixed, moving = (
         collapsed_label_map([sitk.GetArrayViewFromImage(label) for label in labels])
         for labels in (case.trus_labels, case.mr_labels)
     )
-    grid = Grid.of(case.trus)
+    grid, field = Grid.of(case.trus), result.deformation
     warped = resample(Grid.of(case.mr).image(moving), grid, result.transform, nearest=True)
     array = sitk.GetArrayFromImage(warped)
     return {
         "tre_srm_compat": tre_srm_compat(fixed, array, voxel_volume_mm3=grid.voxel_volume_mm3),
         "dsc_srm_compat": dsc_srm_compat(fixed, array),
+        "jac_std": 0.0 if field is None else forward_jacobian_std(field.transform, case.trus_gland),
     }
 
 
