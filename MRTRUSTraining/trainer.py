@@ -30,7 +30,7 @@ class LoopSettings:
     """How long and how fast to train.
 
     `batch` is of one process; `bf16` runs convolutions in bfloat16 where the processor has it. The rate falls
-    from `learning_rate` to zero as the power `decay` of what is left, which is the paper's schedule.
+    from `learning_rate` to zero as the power `decay` of what is left, as in the official code of paper A.
     """
 
     steps: int
