@@ -356,6 +356,25 @@ def test_command_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "new").exists()
 
 
+def test_command_never_replaces_its_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "study"
+    output.mkdir()
+    inside = output / "kappa.csv"
+    inside.write_bytes(SHIPPED.read_bytes())
+    # Whatever its name, and also beside results; without a report nothing in the folder is a result.
+    assert command(reader_study, inside, "--output", output, "--overwrite") == 2
+    assert "kappa.csv lies in the output folder" in capsys.readouterr().err
+    assert command(reader_study, SHIPPED, "--output", output, "--overwrite") == 2
+    assert "holds other files (kappa.csv)" in capsys.readouterr().err
+    (output / "report.html").write_text("earlier")
+    assert command(reader_study, inside, "--output", output, "--overwrite") == 2
+    link = output / "auc.csv"
+    link.symlink_to(SHIPPED)
+    assert command(reader_study, link, "--output", output, "--overwrite") == 2
+    assert inside.read_bytes() == SHIPPED.read_bytes()
+    assert link.is_symlink()
+
+
 def test_report_needs_nothing_else_and_escapes(tmp_path: Path) -> None:
     row = ROW.replace(",a,", ",<b>a,")
     text = "# <script>x</script>\n" + HEADER + row + row.replace("P1", "P2").replace(",5,", ",2,")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -32,6 +33,7 @@ def reader_study(
     if interval not in ("wald", "logit"):
         raise InputError(f"The interval {interval!r} is not known; use wald or logit.")
     check_seed(seed)
+    _check_inputs_outside(output, scores)
     _check_folder(output, FILES if overwrite else (), "--overwrite replaces earlier results")
     results = analyse(read_study(scores), Settings(cast(IntervalKind, interval), seed))
     with staging_folder(output) as folder:
@@ -83,6 +85,16 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
+def _check_inputs_outside(folder: Path, inputs: Sequence[Path]) -> None:
+    """`InputError` if an input lies in the output folder, itself or as a link."""
+    target = folder.resolve()
+    for path in inputs:
+        if path.resolve().is_relative_to(target) or path.parent.resolve().is_relative_to(target):
+            raise InputError(
+                f"{path} lies in the output folder, which the results replace; give another folder."
+            )
+
+
 def _check_folder(folder: Path, own: tuple[str, ...], hint: str) -> None:
     """`InputError` unless the folder is new or empty, or holds earlier results (`own`) and nothing else."""
     target = folder.resolve()
@@ -94,7 +106,9 @@ def _check_folder(folder: Path, own: tuple[str, ...], hint: str) -> None:
         raise InputError(
             f"The output folder {folder} is the current folder or holds it; give a folder inside it."
         )
-    foreign = sorted({path.name for path in target.iterdir()}.difference(SYSTEM_FILES, own))
+    names = {path.name for path in target.iterdir()}.difference(SYSTEM_FILES)
+    # Without the report nothing says that files of these names are results and not somebody's data.
+    foreign = sorted(names.difference(own if "report.html" in names else ()))
     if foreign:
         raise InputError(
             f"The output folder {folder} holds other files ({foreign[0]}); give an empty or new one ({hint})."
