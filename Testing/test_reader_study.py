@@ -73,16 +73,41 @@ def test_spreadsheet_dialects_read_alike(tmp_path: Path) -> None:
         "mark.csv": "\ufeff" + text.replace("\n", "\r\n"),
         "blank.csv": "\n" + text + ",,,,,,,,\n\n",
         "upper.csv": text.replace("case,reader", "Case, Reader"),
+        "setting.csv": "sep=;\r\n" + text.replace(",", ";"),
+        "decimal commas.csv": text.replace(",", ";").replace(";4;", ";4,0;"),
+        "tabs above.csv": "\t\t\n" + text,
+        "empty columns.csv": text.replace("\n", ",,\n"),
     }.items():
         assert read_study([write(tmp_path, changed, name)]) == plain, name
 
 
 def test_comments_are_kept_and_mark_a_made_up_study(tmp_path: Path) -> None:
     body = HEADER + "P1,a,original,4,6,left,5,left,3+4\n"
-    study = read_study([write(tmp_path, '# one, two\n"# a made-up study, really",,,\n' + body)])
-    assert study.comments == ("one, two", "a made-up study, really")
+    study = read_study([write(tmp_path, '# one, two,,\n"# MADE-UP STUDY, really",,,\n' + body)])
+    assert study.comments == ("one, two", "MADE-UP STUDY, really")
     assert study.made_up
-    assert not read_study([write(tmp_path, "# real\n" + body)]).made_up
+    for real in ("# real\n", "# These data are not made-up: real readings\n"):
+        assert not read_study([write(tmp_path, real + body)]).made_up
+
+
+def test_comments_may_hold_anything_but_cases_are_none(tmp_path: Path) -> None:
+    row = "P1,a,original,4,6,left,5,left,3+4\n"
+    text = '#made,"up" x\n#\n' + HEADER + row + '# odd "quotes\n' + row.replace("P1", "#2")
+    study = read_study([write(tmp_path, text)])
+    assert study.comments == ('made,"up" x', 'odd "quotes')
+    assert study.cases == ("P1", "#2")
+
+
+def test_a_quoted_cell_may_span_lines(tmp_path: Path) -> None:
+    noted = HEADER.replace("\n", ",note\n") + 'P1,a,original,4,6,left,5,left,3+4,"one\n# two\nthree"\n'
+    assert read_study([write(tmp_path, noted)]).comments == ()
+    with pytest.raises(InputError, match="row 3, column t2_score"):
+        read_study([write(tmp_path, noted + "P2,a,original,9,6,left,5,left,3+4,\n")])
+
+
+def test_forms_of_unicode_are_one_name(tmp_path: Path) -> None:
+    text = HEADER + "P1,m\u00fcller,original,4,6,left,5,left,3+4\nP2,mu\u0308ller,original,2,3,left,2,,\n"
+    assert read_study([write(tmp_path, text)]).readers == ("m\u00fcller",)
 
 
 def test_references_may_stand_in_their_own_file(tmp_path: Path) -> None:
@@ -93,6 +118,21 @@ def test_references_may_stand_in_their_own_file(tmp_path: Path) -> None:
         assert study.cases == ("P1", "P2")
         assert study.reference("P1") == Reference(5, None, "4+5")
         assert study.reference("P2").grade_group == 0
+
+
+def test_references_of_other_cases_are_named(tmp_path: Path) -> None:
+    scores = write(tmp_path, "case,reader,condition,t2_score\n01,a,original,4\n02,a,original,2\n")
+    truth = write(tmp_path, "case,reference_pirads\n1,5\n2,3\n", "truth.csv")
+    with pytest.raises(
+        InputError, match=r"no reference belongs .* references of 1, 2 and readings of 01, 02"
+    ):
+        read_study([scores, truth])
+    truth = write(tmp_path, "case,reference_pirads\n01,5\n2,3\n", "truth.csv")
+    found = analyse(read_study([scores, truth])).cautions
+    assert any("1 of 2 cases have no reference PI-RADS" in text and "(02)" in text for text in found)
+    assert any(text.startswith("References of cases that nobody read are left out: 2.") for text in found)
+    unfilled = write(tmp_path, "case,reference_pirads\n1,\n2,\n", "truth.csv")
+    assert not any("nobody read" in text for text in analyse(read_study([scores, unfilled])).cautions)
 
 
 ROW = "P1,a,original,4,6,left,5,left,3+4\n"
@@ -133,6 +173,10 @@ ROW = "P1,a,original,4,6,left,5,left,3+4\n"
         (HEADER + "P1,a,original,4,6,left,5,left,3+4,extra\n", r"row 2 has 10 cells where the header has 9"),
         (HEADER, r"no readings"),
         ("case,gleason\nP1,3+4\n", r"no readings"),
+        (HEADER + ROW.replace(",4,", f",{'9' * 5000},"), r"t2_score: '9+\.\.\.9+' is not a whole number"),
+        (HEADER + ROW + ROW.replace(",a,", ",A,"), r"the readers 'a' and 'A' differ in upper and lower case"),
+        (HEADER + ROW + ROW.replace("original", "Original"), r"the conditions 'original' and 'Original' dif"),
+        (HEADER + ROW + ROW.replace("P1", "p1"), r"the cases 'P1' and 'p1' differ in upper and lower case"),
         (HEADER + "P1,a,original,,,,5,,\n", r"every reading is empty"),
         ("", r"the column case is missing"),
         (HEADER + '"P1,a\n', r"cannot be read as CSV"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .accuracy import judged
 from .rank_tests import proportion
-from .study import Rating, Study
+from .study import Rating, Reference, Study, listed
 from .table import Table, tests_in
 
 # Below this DeLong's and kappa's large-sample intervals are too narrow, and a difference that matters to a
@@ -16,8 +16,8 @@ FEW_CASES = 30
 
 def cautions(study: Study, tables: Sequence[Table]) -> list[str]:
     """One sentence for each reason to be careful, the weightiest first."""
-    found = [_few_cases(study), _one_reader(study), _no_reference(study), _gaps(study), _unpaired(study)]
-    found += [_extreme_areas(study), _many_tests(tables)]
+    found = [_few_cases(study), _one_reader(study), _no_reference(study), _unread(study), _gaps(study)]
+    found += [_unpaired(study), _extreme_areas(study), _many_tests(tables)]
     return [text for text in found if text]
 
 
@@ -50,8 +50,14 @@ def _no_reference(study: Study) -> str:
         return "No case has a reference PI-RADS: there is no ROC curve and no comparison with the reference."
     return (
         f"{len(missing)} of {len(study.cases)} cases have no reference PI-RADS and are left out where it is "
-        "needed."
+        f"needed ({listed(missing)})."
     )
+
+
+def _unread(study: Study) -> str:
+    known = [case for case, reference in study.references.items() if reference != Reference()]
+    unread = sorted({*known}.difference(study.cases))
+    return f"References of cases that nobody read are left out: {listed(unread)}." if unread else ""
 
 
 def _gaps(study: Study) -> str:

@@ -14,7 +14,7 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.page_template import page_template
 
 from .criteria import CONFIDENCE_ANCHORS, SCORE_MEANINGS, SIDE_LABELS, SOURCE, T2_CRITERIA, ZONES
-from .study import KEYS, REFERENCES
+from .sheet import KEYS, REFERENCES
 
 FORM_COLUMNS = (*KEYS, "zone", "t2_score", "confidence", "laterality", "note")
 
