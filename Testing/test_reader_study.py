@@ -321,6 +321,66 @@ def test_cautions(made_up: Results) -> None:
     assert any("part the classes entirely" in text for text in alone)
 
 
+def scored(readers: dict[str, tuple[int, ...]], pirads: tuple[int, ...]) -> Results:
+    """Each reader's scores of the first cases, under one condition; 0 where a case was not read."""
+    readings = [
+        Reading(f"P{n}", Sitting(reader, "x"), score)
+        for reader, scores in readers.items()
+        for n, score in enumerate(scores)
+        if score
+    ]
+    return analyse(Study(tuple(readings), {f"P{n}": Reference(value) for n, value in enumerate(pirads)}))
+
+
+def test_figures_without_variance_have_no_interval_and_all_are_named() -> None:
+    pirads = (2, 3, 3, 4, 5, 5)
+    results = scored({"exact": pirads, "same": (3,) * 6, "other": (1, 4, 2, 3, 4, 5)}, pirads)
+    assert [line[2:5] for line in table_of(results, "auc").lines()[:2]] == [
+        ["1.000", "–", "–"],
+        ["0.500", "–", "–"],
+    ]
+    kappas = [line[3:6] for line in table_of(results, "kappa").lines()[:2]]
+    assert kappas == [["1.000", "–", ".014"], ["0.000", "–", "–"]]
+    areas = next(text for text in results.cautions if "no interval of the area" in text)
+    assert "all alike: exact, x; same, x." in areas
+    agreement = next(text for text in results.cautions if "no interval of kappa" in text)
+    assert (
+        "exact, x and reference; same, x and reference; exact, x and same, x; same, x and other, x."
+        in agreement
+    )
+    assert sorted(pictures(results)) == ["roc.png", "roc.svg"]
+
+
+def test_readers_of_different_cases_are_told() -> None:
+    results = scored({"a": (1, 2, 3, 4, 5, 5), "b": (0, 2, 3, 4, 5, 0)}, (2, 3, 3, 4, 5, 5))
+    (text,) = [text for text in results.cautions if text.startswith("Not all figures are of the same cases")]
+    assert "up to 2 case(s) were rated by one of two readers only" in text
+    assert "under one condition" not in text
+
+
+def test_few_changed_cases_are_told_with_or_without_references() -> None:
+    def study(cases: int) -> Study:
+        readings = [
+            Reading(str(n), Sitting("j", condition), confidence=confidence)
+            for n in range(cases)
+            for condition, confidence in (("o", 4), ("r", 5))
+        ]
+        return Study(tuple(readings), {})
+
+    results = analyse(study(5))
+    assert table_of(results, "confidence_change").lines()[0][5] == ".025"
+    (text,) = [text for text in results.cautions if "signed-rank" in text]
+    assert "j, o → r, 5 changed, not below .0625" in text
+    assert not any("signed-rank" in text for text in analyse(study(20)).cautions)
+
+
+def test_one_reading_has_a_mean_without_spread() -> None:
+    line = table_of(
+        analyse(Study((Reading("P", Sitting("j", "o"), confidence=5),), {})), "confidence_distribution"
+    )
+    assert line.lines()[0][10] == "5.000 ± –"
+
+
 def test_table_is_shown_rounded_and_written_whole() -> None:
     table = Table(
         "x",
