@@ -4,18 +4,24 @@ import csv
 import io
 import json
 import re
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSTraining import reader_study as package
+from MRTRUSTraining.reader_study.accuracy import curves as roc_curves
 from MRTRUSTraining.reader_study.command import made_up_study, reader_form, reader_study
+from MRTRUSTraining.reader_study.figures import confidence_figure, rendered, roc_figure
 from MRTRUSTraining.reader_study.form import Plan, form_html, read_cases, write_forms
 from MRTRUSTraining.reader_study.made_up import CASES, made_up_csv
 from MRTRUSTraining.reader_study.report import FILES, Results, Settings, analyse, pictures, report_html
@@ -370,7 +376,9 @@ def test_few_changed_cases_are_told_with_or_without_references() -> None:
     results = analyse(study(5))
     assert table_of(results, "confidence_change").lines()[0][5] == ".025"
     (text,) = [text for text in results.cautions if "signed-rank" in text]
-    assert "j, o → r, 5 changed, not below .0625" in text
+    assert text.endswith("an exact test could not give less than 0.0625 for j, o → r (5 changed).")
+    (text,) = [text for text in analyse(study(19)).cautions if "signed-rank" in text]
+    assert text.endswith("which is rough there.")
     assert not any("signed-rank" in text for text in analyse(study(20)).cautions)
 
 
@@ -501,6 +509,29 @@ def test_report_states_how_it_was_made(made_up: Results) -> None:
 
 def p_cells(table: Table) -> list[str]:
     return [row.get("p", "") for row in csv.DictReader(io.StringIO(table.csv()))]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("name", ["a$_$b", "_a", "王医生", "very long " * 12, "x" * 500])
+def test_figures_take_names_of_any_kind(name: str) -> None:
+    """No formula, no label left out, no warning, and panels as large as with short names."""
+    study = small_study()
+    named = tuple(replace(r, sitting=Sitting(name, f"{name} {r.sitting.condition}")) for r in study.readings)
+    study = Study(named, study.references)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures = roc_figure(study, roc_curves(study)), confidence_figure(study)
+        for figure in figures:
+            assert rendered(figure, "png").startswith(b"\x89PNG")
+            assert any(text.replace("\n", " ").startswith(name[:20]) for text in texts(figure))
+            assert figure.axes[0].get_window_extent().width > 2.5 * figure.dpi
+    assert len(figures[0].axes[0].get_legend().get_texts()) == 2
+    box = figures[0].axes[0].get_legend().get_window_extent()
+    assert box.y1 < figures[0].axes[0].get_window_extent().y0
 
 
 # ---- the form

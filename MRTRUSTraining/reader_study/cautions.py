@@ -8,13 +8,15 @@ from typing import Any
 
 from .rank_tests import proportion
 from .study import Rating, Reference, Sitting, Study, listed
-from .table import Table, p_text, tests_in
+from .table import Table, tests_in
 
 # Below this DeLong's and kappa's large-sample intervals are too narrow, and a difference that matters to a
 # patient (0.1 in area) is missed more often than found.
 FEW_CASES = 30
 # Below this the normal approximation of the signed-rank test strays from the exact p.
 FEW_CHANGES = 20
+# With more the least exact p is below .001, and no reader of the page would be misled by less.
+_TELLING_CHANGES = 10
 
 
 def cautions(study: Study, tables: Sequence[Table]) -> list[str]:
@@ -114,26 +116,21 @@ def _kappas_without_interval(tables: Sequence[Table]) -> str:
 
 
 def _few_changes(tables: Sequence[Table]) -> str:
-    changed = {
-        f"{row['first_reader']}, {row['first_condition']} → {row['second_condition']}": row["risen"]
-        + row["fallen"]
-        for row in _rows(tables, "confidence_change")
-    }
-    few = [
-        f"{name}, {count} changed, not below {_exact(2.0 ** (1 - count))}"
-        for name, count in changed.items()
-        if 0 < count < FEW_CHANGES
-    ]
+    rows = [(row, row["risen"] + row["fallen"]) for row in _rows(tables, "confidence_change")]
+    few = [(row, count) for row, count in rows if 0 < count < FEW_CHANGES]
     if not few:
         return ""
+    least = [
+        f"{2.0 ** (1 - count):.3g} for {row['first_reader']}, {row['first_condition']} → "
+        f"{row['second_condition']} ({count} changed)"
+        for row, count in few
+        if count <= _TELLING_CHANGES
+    ]
     return (
-        "The p of the signed-rank test is the normal approximation, as SPSS prints it, which is rough with "
-        f"few changed cases and may fall below what an exact test can give at the least: {'; '.join(few)}."
+        f"{len(few)} signed-rank test(s) have fewer than {FEW_CHANGES} changed cases. Their p is the normal "
+        "approximation, as SPSS prints it, which is rough there"
+        + (f"; an exact test could not give less than {'; '.join(least)}." if least else ".")
     )
-
-
-def _exact(p: float) -> str:
-    return p_text(p) if p < 0.001 else f"{p:.3g}".removeprefix("0")
 
 
 def _rows(tables: Sequence[Table], name: str) -> list[Mapping[str, Any]]:
