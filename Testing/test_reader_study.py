@@ -22,7 +22,7 @@ from MRTRUSTraining import reader_study as package
 from MRTRUSTraining.reader_study.accuracy import curves as roc_curves
 from MRTRUSTraining.reader_study.command import made_up_study, reader_form, reader_study
 from MRTRUSTraining.reader_study.figures import confidence_figure, rendered, roc_figure
-from MRTRUSTraining.reader_study.form import Plan, form_html, read_cases, write_forms
+from MRTRUSTraining.reader_study.form import CaseList, Plan, form_html, read_cases, write_forms
 from MRTRUSTraining.reader_study.made_up import CASES, made_up_csv
 from MRTRUSTraining.reader_study.report import FILES, Results, Settings, analyse, pictures, report_html
 from MRTRUSTraining.reader_study.study import Reading, Reference, Sitting, Study, read_study
@@ -571,6 +571,7 @@ def test_form_asks_what_the_analysis_reads() -> None:
         zone: list("12345") for zone in values["zone"]
     }
     assert "PI-RADS v2.1" in page
+    assert "Choose the zone to see its criteria." in page
     assert not re.findall(r'(?:src|href)="', page)
 
 
@@ -625,16 +626,49 @@ def test_form_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     cases = write(tmp_path, "case,age\nP1,70\n# left out\nP2,66\n", "cases.csv")
     output = tmp_path / "forms"
     assert command(reader_form, cases, "--output", output, "--readers", "ann") == 0
-    assert "form_ann_registered.html" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "form_ann_registered.html" in printed
+    assert f"1 comment line(s) of {cases} were left out." in printed
     assert (output / "reference.csv").read_text().startswith("case,reference_pirads,")
     # Answers may be in the folder.
     assert command(reader_form, cases, "--output", output) == 2
     assert "never replaced" in capsys.readouterr().err
 
 
+def test_conditions_of_the_side_alone_must_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases, output = write(tmp_path, "P1\n", "cases.txt"), tmp_path / "forms"
+    given = (cases, "--output", output, "--readers", "ann", "--conditions", "trus,original")
+    assert command(reader_form, *given, "--side-only", "trsu") == 2
+    assert "--side-only names 'trsu', which is not read; the conditions are trus" in capsys.readouterr().err
+    assert command(reader_form, *given) == 0
+    needed = {
+        name: form_data((output / f"form_ann_{name}.html").read_text(encoding="utf-8"))["needed"]
+        for name in ("trus", "original")
+    }
+    assert needed == {
+        "trus": ["laterality"],
+        "original": ["zone", "t2_score", "confidence", "laterality"],
+    }
+
+
 def test_list_of_cases(tmp_path: Path) -> None:
-    assert read_cases(write(tmp_path, "\ufeffP1\n\nP2;x\n", "c.txt")) == ("P1", "P2")
-    for text, message in (("case\n", "names no cases"), ("P1\nP1\n", "names the case P1 twice")):
+    for text, names in (
+        ("\ufeffP1\n\nP2;x\n", ("P1", "P2")),
+        ('"Doe, Jane"\n"Roe, Rick"\n', ("Doe, Jane", "Roe, Rick")),
+        ("patient,Case\n1,P1\n2,P2\n", ("P1", "P2")),
+        ("#1\n#2\n", ("#1", "#2")),
+    ):
+        assert read_cases(write(tmp_path, text, "c.txt")) == CaseList(names)
+    assert read_cases(write(tmp_path, "# a\nP1\n#2\n# b\n", "c.txt")) == CaseList(("P1", "#2"), comments=2)
+    for text, message in (
+        ("case\n", "names no cases"),
+        ("P1\nP1\n", "names the case P1 twice"),
+        ("P1\np1\n", "names the case p1 twice"),
+        ("patient,case\n1,P1\n\n2,\n", r"c\.txt, row 4: the case has no name"),
+        ('"P1\n', "cannot be read as CSV"),
+    ):
         with pytest.raises(InputError, match=message):
             read_cases(write(tmp_path, text, "c.txt"))
     with pytest.raises(InputError, match=r"none\.txt cannot be read"):

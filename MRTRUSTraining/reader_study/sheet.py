@@ -1,8 +1,8 @@
 """The rows of a CSV file of cases, scores or references, as spreadsheets of any country write it.
 
-Comma, semicolon or tab as the first row has it, or as a line `sep=;` above it says; UTF-8, in the composed
-form of Unicode (NFC) whatever the file has. Before the header every line that begins with `#` is a comment,
-after it only one in which a space or nothing follows, because a case may be called `#1`.
+Comma, semicolon or tab as the first row with one has it, or as a line `sep=;` above it says; UTF-8, in the
+composed form of Unicode (NFC) whatever the file has. Before the header every line that begins with `#` is a
+comment, after it only one in which a space or nothing follows, because a case may be called `#1`.
 """
 
 from __future__ import annotations
@@ -139,11 +139,13 @@ def _cells(line: str, following: Iterator[str], delimiter: str) -> tuple[str, ..
 
 
 def _delimiter(text: str, comment: re.Pattern[str]) -> str:
-    """The commonest separator of the first row: a semicolon where the comma is the decimal sign."""
-    lines = (line for line in text.split("\n") if line.strip(' ",;\t'))
-    header = next((line for line in lines if not comment.match(line.lstrip(' "'))), "")
+    """The commonest separator of the first row that has one: where it is a semicolon, commas are decimal."""
+    lines = (
+        line for line in text.split("\n") if line.strip(' ",;\t') and not comment.match(line.lstrip(' "'))
+    )
     # A separator between quotes belongs to a cell.
-    return max(",;\t", key=re.sub(r'"[^"]*"', "", header).count)
+    bare = (re.sub(r'"[^"]*"', "", line) for line in lines)
+    return max(",;\t", key=next((line for line in bare if re.search(r"[,;\t]", line)), "").count)
 
 
 def _checked_columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
