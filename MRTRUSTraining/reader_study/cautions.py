@@ -15,7 +15,7 @@ from .table import Table, tests_in
 FEW_CASES = 30
 # Below this the normal approximation of the signed-rank test strays from the exact p.
 FEW_CHANGES = 20
-# With more the least exact p is below .001, and no reader of the page would be misled by less.
+# With more, the least exact p is below .001 and rules nothing out.
 _TELLING_CHANGES = 10
 
 

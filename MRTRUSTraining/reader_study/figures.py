@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -45,15 +46,21 @@ def _style() -> Iterator[None]:
 
     known = {*get_font_names()}
     families = ["sans-serif", *(name for name in _OTHER_FONTS if name in known)]
-    settings = {"text.parse_math": False, "font.family": families, "svg.hashsalt": "reader-study"}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with (
+        matplotlib.rc_context(
+            {"text.parse_math": False, "font.family": families, "svg.hashsalt": "reader-study"}
+        ),
+        warnings.catch_warnings(),
+    ):
         # The name is a row of boxes in the figure then, and right in the tables.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield
 
 
 def _wrapped(name: str) -> str:
-    return "\n".join(textwrap.wrap(name, _LINE_LETTERS, max_lines=_NAME_LINES, placeholder=" …"))
+    wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in name)
+    letters = _LINE_LETTERS // 2 if wide else _LINE_LETTERS
+    return "\n".join(textwrap.wrap(name, letters, max_lines=_NAME_LINES, placeholder=" …"))
 
 
 @_style()
@@ -101,8 +108,9 @@ def _draw_curve(ax: Axes, curve: RocCurve, number: int) -> None:
 
 def _finish_roc(ax: Axes, reader: str, labels: list[str]) -> None:
     # Given outright, because matplotlib leaves labels that begin with _ out of its own choice.
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
-    ax.legend(ax.get_lines(), labels, fontsize=9, frameon=False, **place)
+    ax.legend(
+        ax.get_lines(), labels, loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=9, frameon=False
+    )
     ax.plot([0, 1], [0, 1], color="#888888", linewidth=0.8)
     ax.set_title(_wrapped(reader))
     ax.set(xlabel="1 − specificity", ylabel="Sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

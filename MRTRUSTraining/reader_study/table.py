@@ -26,7 +26,7 @@ class Column:
 
     def shown(self, row: Mapping[str, Any]) -> str:
         names = [name for _, name, _, _ in string.Formatter().parse(self.template) if name]
-        if _is_nan(row[names[0]]):
+        if any(_is_nan(row[name]) for name in names[:1]):
             return NO_FIGURE
         return _Formatter().vformat(self.template, (), row)
 
