@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -573,6 +575,33 @@ def test_form_asks_what_the_analysis_reads() -> None:
     assert "PI-RADS v2.1" in page
     assert "Choose the zone to see its criteria." in page
     assert not re.findall(r'(?:src|href)="', page)
+
+
+_BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_BROWSER is None, reason="needs Chromium")
+def test_form_asks_for_the_zone_unless_there_is_no_lesion(tmp_path: Path) -> None:
+    script = """<script>
+    const seen = [];
+    const left = {laterality: "left"};
+    for (const answers of [{}, left, {...left, zone: "pz"}, {laterality: "none"}]) {
+      form.reset();
+      for (const [name, value] of Object.entries({t2_score: "2", confidence: "5", ...answers}))
+        form.elements[name].value = value;
+      keep();
+      const complete = parseInt(document.getElementById("progress").textContent);
+      seen.push(`${complete} ${form.querySelector(".hint").hidden}`);
+    }
+    document.title = seen.join(", ");
+    </script></body>"""
+    page = tmp_path / "form.html"
+    page.write_text(form_html(PLAN, "ann", "original").replace("</body>", script), encoding="utf-8")
+    # In a container the administrator runs it, for whom its sandbox does not work.
+    called = [str(_BROWSER), "--no-sandbox", "--headless", "--disable-gpu", "--dump-dom", page.as_uri()]
+    shown = subprocess.run(called, check=True, capture_output=True, timeout=120, text=True).stdout
+    assert "<title>0 false, 0 false, 1 true, 1 false</title>" in shown
 
 
 def test_form_for_the_side_alone() -> None:
