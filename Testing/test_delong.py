@@ -100,9 +100,14 @@ def test_reversing_scores_mirrors_and_monotone_changes_do_nothing() -> None:
 def test_no_variance() -> None:
     positive = np.array([0, 0, 0, 1, 1, 1], bool)
     perfect, reversed_ = np.arange(6.0), -np.arange(6.0)
-    area = area_under_curve(perfect, positive, interval="logit")
-    assert (area.value, area.se, area.low, area.high) == (1.0, 0.0, 1.0, 1.0)
-    assert compare_areas(perfect, 2 * perfect, positive).p == 1.0
+    for scores, value in ((perfect, 1.0), (reversed_, 0.0), (np.full(6, 3.0), 0.5)):
+        for kind in ("wald", "logit"):
+            area = area_under_curve(scores, positive, interval=kind)
+            assert area.value == value
+            assert np.isnan([area.se, area.low, area.high]).all()
+    alike = compare_areas(perfect, 2 * perfect, positive)
+    assert (alike.value, alike.z, alike.p) == (0.0, 0.0, 1.0)
+    assert np.isnan([alike.se, alike.low, alike.high]).all()
     assert math.isnan(compare_areas(perfect, reversed_, positive).p)
 
 
@@ -142,3 +147,6 @@ def test_band_surrounds_the_curve_narrows_with_cases_and_repeats() -> None:
 def test_band_of_a_perfect_reader_is_at_the_top() -> None:
     curve = roc_curve(np.array([1, 2, 4, 5]), np.array([0, 0, 1, 1], bool))
     np.testing.assert_array_equal(curve.band_low, 1.0)
+    constant = roc_curve(np.full(4, 3.0), np.array([0, 0, 1, 1], bool))
+    np.testing.assert_allclose(constant.band_low, constant.band_fpr)
+    np.testing.assert_allclose(constant.band_high, constant.band_fpr)

@@ -4,19 +4,27 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSTraining import reader_study as package
+from MRTRUSTraining.reader_study.accuracy import curves as roc_curves
 from MRTRUSTraining.reader_study.command import made_up_study, reader_form, reader_study
-from MRTRUSTraining.reader_study.form import Plan, form_html, read_cases, write_forms
+from MRTRUSTraining.reader_study.figures import confidence_figure, rendered, roc_figure
+from MRTRUSTraining.reader_study.form import CaseList, Plan, form_html, read_cases, write_forms
 from MRTRUSTraining.reader_study.made_up import CASES, made_up_csv
 from MRTRUSTraining.reader_study.report import FILES, Results, Settings, analyse, pictures, report_html
 from MRTRUSTraining.reader_study.study import Reading, Reference, Sitting, Study, read_study
@@ -73,16 +81,41 @@ def test_spreadsheet_dialects_read_alike(tmp_path: Path) -> None:
         "mark.csv": "\ufeff" + text.replace("\n", "\r\n"),
         "blank.csv": "\n" + text + ",,,,,,,,\n\n",
         "upper.csv": text.replace("case,reader", "Case, Reader"),
+        "setting.csv": "sep=;\r\n" + text.replace(",", ";"),
+        "decimal commas.csv": text.replace(",", ";").replace(";4;", ";4,0;"),
+        "tabs above.csv": "\t\t\n" + text,
+        "empty columns.csv": text.replace("\n", ",,\n"),
     }.items():
         assert read_study([write(tmp_path, changed, name)]) == plain, name
 
 
 def test_comments_are_kept_and_mark_a_made_up_study(tmp_path: Path) -> None:
     body = HEADER + "P1,a,original,4,6,left,5,left,3+4\n"
-    study = read_study([write(tmp_path, '# one, two\n"# a made-up study, really",,,\n' + body)])
-    assert study.comments == ("one, two", "a made-up study, really")
+    study = read_study([write(tmp_path, '# one, two,,\n"# MADE-UP STUDY, really",,,\n' + body)])
+    assert study.comments == ("one, two", "MADE-UP STUDY, really")
     assert study.made_up
-    assert not read_study([write(tmp_path, "# real\n" + body)]).made_up
+    for real in ("# real\n", "# These data are not made-up: real readings\n"):
+        assert not read_study([write(tmp_path, real + body)]).made_up
+
+
+def test_comments_may_hold_anything_but_cases_are_none(tmp_path: Path) -> None:
+    row = "P1,a,original,4,6,left,5,left,3+4\n"
+    text = '#made,"up" x\n#\n' + HEADER + row + '# odd "quotes\n' + row.replace("P1", "#2")
+    study = read_study([write(tmp_path, text)])
+    assert study.comments == ('made,"up" x', 'odd "quotes')
+    assert study.cases == ("P1", "#2")
+
+
+def test_a_quoted_cell_may_span_lines(tmp_path: Path) -> None:
+    noted = HEADER.replace("\n", ",note\n") + 'P1,a,original,4,6,left,5,left,3+4,"one\n# two\nthree"\n'
+    assert read_study([write(tmp_path, noted)]).comments == ()
+    with pytest.raises(InputError, match="row 3, column t2_score"):
+        read_study([write(tmp_path, noted + "P2,a,original,9,6,left,5,left,3+4,\n")])
+
+
+def test_forms_of_unicode_are_one_name(tmp_path: Path) -> None:
+    text = HEADER + "P1,m\u00fcller,original,4,6,left,5,left,3+4\nP2,mu\u0308ller,original,2,3,left,2,,\n"
+    assert read_study([write(tmp_path, text)]).readers == ("m\u00fcller",)
 
 
 def test_references_may_stand_in_their_own_file(tmp_path: Path) -> None:
@@ -93,6 +126,21 @@ def test_references_may_stand_in_their_own_file(tmp_path: Path) -> None:
         assert study.cases == ("P1", "P2")
         assert study.reference("P1") == Reference(5, None, "4+5")
         assert study.reference("P2").grade_group == 0
+
+
+def test_references_of_other_cases_are_named(tmp_path: Path) -> None:
+    scores = write(tmp_path, "case,reader,condition,t2_score\n01,a,original,4\n02,a,original,2\n")
+    truth = write(tmp_path, "case,reference_pirads\n1,5\n2,3\n", "truth.csv")
+    with pytest.raises(
+        InputError, match=r"no reference belongs .* references of 1, 2 and readings of 01, 02"
+    ):
+        read_study([scores, truth])
+    truth = write(tmp_path, "case,reference_pirads\n01,5\n2,3\n", "truth.csv")
+    found = analyse(read_study([scores, truth])).cautions
+    assert any("1 of 2 cases have no reference PI-RADS" in text and "(02)" in text for text in found)
+    assert any(text.startswith("References of cases that nobody read are left out: 2.") for text in found)
+    unfilled = write(tmp_path, "case,reference_pirads\n1,\n2,\n", "truth.csv")
+    assert not any("nobody read" in text for text in analyse(read_study([scores, unfilled])).cautions)
 
 
 ROW = "P1,a,original,4,6,left,5,left,3+4\n"
@@ -133,6 +181,10 @@ ROW = "P1,a,original,4,6,left,5,left,3+4\n"
         (HEADER + "P1,a,original,4,6,left,5,left,3+4,extra\n", r"row 2 has 10 cells where the header has 9"),
         (HEADER, r"no readings"),
         ("case,gleason\nP1,3+4\n", r"no readings"),
+        (HEADER + ROW.replace(",4,", f",{'9' * 5000},"), r"t2_score: '9+\.\.\.9+' is not a whole number"),
+        (HEADER + ROW + ROW.replace(",a,", ",A,"), r"the readers 'a' and 'A' differ in upper and lower case"),
+        (HEADER + ROW + ROW.replace("original", "Original"), r"the conditions 'original' and 'Original' dif"),
+        (HEADER + ROW + ROW.replace("P1", "p1"), r"the cases 'P1' and 'p1' differ in upper and lower case"),
         (HEADER + "P1,a,original,,,,5,,\n", r"every reading is empty"),
         ("", r"the column case is missing"),
         (HEADER + '"P1,a\n', r"cannot be read as CSV"),
@@ -277,6 +329,68 @@ def test_cautions(made_up: Results) -> None:
     assert any("part the classes entirely" in text for text in alone)
 
 
+def scored(readers: dict[str, tuple[int, ...]], pirads: tuple[int, ...]) -> Results:
+    """Each reader's scores of the first cases, under one condition; 0 where a case was not read."""
+    readings = [
+        Reading(f"P{n}", Sitting(reader, "x"), score)
+        for reader, scores in readers.items()
+        for n, score in enumerate(scores)
+        if score
+    ]
+    return analyse(Study(tuple(readings), {f"P{n}": Reference(value) for n, value in enumerate(pirads)}))
+
+
+def test_figures_without_variance_have_no_interval_and_all_are_named() -> None:
+    pirads = (2, 3, 3, 4, 5, 5)
+    results = scored({"exact": pirads, "same": (3,) * 6, "other": (1, 4, 2, 3, 4, 5)}, pirads)
+    assert [line[2:5] for line in table_of(results, "auc").lines()[:2]] == [
+        ["1.000", "–", "–"],
+        ["0.500", "–", "–"],
+    ]
+    kappas = [line[3:6] for line in table_of(results, "kappa").lines()[:2]]
+    assert kappas == [["1.000", "–", ".014"], ["0.000", "–", "–"]]
+    areas = next(text for text in results.cautions if "no interval of the area" in text)
+    assert "all alike: exact, x; same, x." in areas
+    agreement = next(text for text in results.cautions if "no interval of kappa" in text)
+    assert (
+        "exact, x and reference; same, x and reference; exact, x and same, x; same, x and other, x."
+        in agreement
+    )
+    assert sorted(pictures(results)) == ["roc.png", "roc.svg"]
+
+
+def test_readers_of_different_cases_are_told() -> None:
+    results = scored({"a": (1, 2, 3, 4, 5, 5), "b": (0, 2, 3, 4, 5, 0)}, (2, 3, 3, 4, 5, 5))
+    (text,) = [text for text in results.cautions if text.startswith("Not all figures are of the same cases")]
+    assert "up to 2 case(s) were rated by one of two readers only" in text
+    assert "under one condition" not in text
+
+
+def test_few_changed_cases_are_told_with_or_without_references() -> None:
+    def study(cases: int) -> Study:
+        readings = [
+            Reading(str(n), Sitting("j", condition), confidence=confidence)
+            for n in range(cases)
+            for condition, confidence in (("o", 4), ("r", 5))
+        ]
+        return Study(tuple(readings), {})
+
+    results = analyse(study(5))
+    assert table_of(results, "confidence_change").lines()[0][5] == ".025"
+    (text,) = [text for text in results.cautions if "signed-rank" in text]
+    assert text.endswith("an exact test could not give less than 0.0625 for j, o → r (5 changed).")
+    (text,) = [text for text in analyse(study(19)).cautions if "signed-rank" in text]
+    assert text.endswith("which is rough there.")
+    assert not any("signed-rank" in text for text in analyse(study(20)).cautions)
+
+
+def test_one_reading_has_a_mean_without_spread() -> None:
+    line = table_of(
+        analyse(Study((Reading("P", Sitting("j", "o"), confidence=5),), {})), "confidence_distribution"
+    )
+    assert line.lines()[0][10] == "5.000 ± –"
+
+
 def test_table_is_shown_rounded_and_written_whole() -> None:
     table = Table(
         "x",
@@ -356,6 +470,25 @@ def test_command_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "new").exists()
 
 
+def test_command_never_replaces_its_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "study"
+    output.mkdir()
+    inside = output / "kappa.csv"
+    inside.write_bytes(SHIPPED.read_bytes())
+    # Whatever its name, and also beside results; without a report nothing in the folder is a result.
+    assert command(reader_study, inside, "--output", output, "--overwrite") == 2
+    assert "kappa.csv lies in the output folder" in capsys.readouterr().err
+    assert command(reader_study, SHIPPED, "--output", output, "--overwrite") == 2
+    assert "holds other files (kappa.csv)" in capsys.readouterr().err
+    (output / "report.html").write_text("earlier")
+    assert command(reader_study, inside, "--output", output, "--overwrite") == 2
+    link = output / "auc.csv"
+    link.symlink_to(SHIPPED)
+    assert command(reader_study, link, "--output", output, "--overwrite") == 2
+    assert inside.read_bytes() == SHIPPED.read_bytes()
+    assert link.is_symlink()
+
+
 def test_report_needs_nothing_else_and_escapes(tmp_path: Path) -> None:
     row = ROW.replace(",a,", ",<b>a,")
     text = "# <script>x</script>\n" + HEADER + row + row.replace("P1", "P2").replace(",5,", ",2,")
@@ -378,6 +511,29 @@ def test_report_states_how_it_was_made(made_up: Results) -> None:
 
 def p_cells(table: Table) -> list[str]:
     return [row.get("p", "") for row in csv.DictReader(io.StringIO(table.csv()))]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("name", ["a$_$b", "_a", "王医生", "very long " * 12, "x" * 500])
+def test_figures_take_names_of_any_kind(name: str) -> None:
+    """No formula, no label left out, no warning, and panels as large as with short names."""
+    study = small_study()
+    named = tuple(replace(r, sitting=Sitting(name, f"{name} {r.sitting.condition}")) for r in study.readings)
+    study = Study(named, study.references)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures = roc_figure(study, roc_curves(study)), confidence_figure(study)
+        for figure in figures:
+            assert rendered(figure, "png").startswith(b"\x89PNG")
+            assert any(text.replace("\n", " ").startswith(name[:20]) for text in texts(figure))
+            assert figure.axes[0].get_window_extent().width > 2.5 * figure.dpi
+    assert len(figures[0].axes[0].get_legend().get_texts()) == 2
+    box = figures[0].axes[0].get_legend().get_window_extent()
+    assert box.y1 < figures[0].axes[0].get_window_extent().y0
 
 
 # ---- the form
@@ -417,7 +573,35 @@ def test_form_asks_what_the_analysis_reads() -> None:
         zone: list("12345") for zone in values["zone"]
     }
     assert "PI-RADS v2.1" in page
+    assert "Choose the zone to see its criteria." in page
     assert not re.findall(r'(?:src|href)="', page)
+
+
+_BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_BROWSER is None, reason="needs Chromium")
+def test_form_asks_for_the_zone_unless_there_is_no_lesion(tmp_path: Path) -> None:
+    script = """<script>
+    const seen = [];
+    const left = {laterality: "left"};
+    for (const answers of [{}, left, {...left, zone: "pz"}, {laterality: "none"}]) {
+      form.reset();
+      for (const [name, value] of Object.entries({t2_score: "2", confidence: "5", ...answers}))
+        form.elements[name].value = value;
+      keep();
+      const complete = parseInt(document.getElementById("progress").textContent);
+      seen.push(`${complete} ${form.querySelector(".hint").hidden}`);
+    }
+    document.title = seen.join(", ");
+    </script></body>"""
+    page = tmp_path / "form.html"
+    page.write_text(form_html(PLAN, "ann", "original").replace("</body>", script), encoding="utf-8")
+    # In a container the administrator runs it, for whom its sandbox does not work.
+    called = [str(_BROWSER), "--no-sandbox", "--headless", "--disable-gpu", "--dump-dom", page.as_uri()]
+    shown = subprocess.run(called, check=True, capture_output=True, timeout=120, text=True).stdout
+    assert "<title>0 false, 0 false, 1 true, 1 false</title>" in shown
 
 
 def test_form_for_the_side_alone() -> None:
@@ -471,16 +655,49 @@ def test_form_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     cases = write(tmp_path, "case,age\nP1,70\n# left out\nP2,66\n", "cases.csv")
     output = tmp_path / "forms"
     assert command(reader_form, cases, "--output", output, "--readers", "ann") == 0
-    assert "form_ann_registered.html" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "form_ann_registered.html" in printed
+    assert f"1 comment line(s) of {cases} were left out." in printed
     assert (output / "reference.csv").read_text().startswith("case,reference_pirads,")
     # Answers may be in the folder.
     assert command(reader_form, cases, "--output", output) == 2
     assert "never replaced" in capsys.readouterr().err
 
 
+def test_conditions_of_the_side_alone_must_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases, output = write(tmp_path, "P1\n", "cases.txt"), tmp_path / "forms"
+    given = (cases, "--output", output, "--readers", "ann", "--conditions", "trus,original")
+    assert command(reader_form, *given, "--side-only", "trsu") == 2
+    assert "--side-only names 'trsu', which is not read; the conditions are trus" in capsys.readouterr().err
+    assert command(reader_form, *given) == 0
+    needed = {
+        name: form_data((output / f"form_ann_{name}.html").read_text(encoding="utf-8"))["needed"]
+        for name in ("trus", "original")
+    }
+    assert needed == {
+        "trus": ["laterality"],
+        "original": ["zone", "t2_score", "confidence", "laterality"],
+    }
+
+
 def test_list_of_cases(tmp_path: Path) -> None:
-    assert read_cases(write(tmp_path, "\ufeffP1\n\nP2;x\n", "c.txt")) == ("P1", "P2")
-    for text, message in (("case\n", "names no cases"), ("P1\nP1\n", "names the case P1 twice")):
+    for text, names in (
+        ("\ufeffP1\n\nP2;x\n", ("P1", "P2")),
+        ('"Doe, Jane"\n"Roe, Rick"\n', ("Doe, Jane", "Roe, Rick")),
+        ("patient,Case\n1,P1\n2,P2\n", ("P1", "P2")),
+        ("#1\n#2\n", ("#1", "#2")),
+    ):
+        assert read_cases(write(tmp_path, text, "c.txt")) == CaseList(names)
+    assert read_cases(write(tmp_path, "# a\nP1\n#2\n# b\n", "c.txt")) == CaseList(("P1", "#2"), comments=2)
+    for text, message in (
+        ("case\n", "names no cases"),
+        ("P1\nP1\n", "names the case P1 twice"),
+        ("P1\np1\n", "names the case p1 twice"),
+        ("patient,case\n1,P1\n\n2,\n", r"c\.txt, row 4: the case has no name"),
+        ('"P1\n', "cannot be read as CSV"),
+    ):
         with pytest.raises(InputError, match=message):
             read_cases(write(tmp_path, text, "c.txt"))
     with pytest.raises(InputError, match=r"none\.txt cannot be read"):

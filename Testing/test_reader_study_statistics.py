@@ -1,17 +1,23 @@
 """Kappa, rank tests and shares against independent implementations, to six digits and better."""
 
 import math
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
-from scipy.stats import norm, pearsonr, rankdata
+from scipy.stats import norm, pearsonr, rankdata, spearmanr
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from MRTRUSTraining.reader_study.kappa import Weights, cohen_kappa
 from MRTRUSTraining.reader_study.pathology import gleason_correlation_table
-from MRTRUSTraining.reader_study.rank_tests import mcnemar, proportion, rank_sum, signed_rank
+from MRTRUSTraining.reader_study.rank_tests import (
+    mcnemar,
+    proportion,
+    rank_correlation,
+    rank_sum,
+    signed_rank,
+)
 from MRTRUSTraining.reader_study.study import GRADE_GROUPS, Reading, Reference, Sitting, Study
 
 
@@ -55,13 +61,24 @@ def test_kappa_of_a_table_worked_by_hand() -> None:
 
 def test_kappa_at_its_ends() -> None:
     same = cohen_kappa([0, 1, 0, 1], [0, 1, 0, 1], categories=(0, 1))
-    assert (same.value, same.low, same.high) == (1.0, 1.0, 1.0)
+    assert (same.value, same.p) == (1.0, pytest.approx(math.erfc(2 / math.sqrt(2))))
+    assert np.isnan([same.se, same.low, same.high]).all()
     assert cohen_kappa([0, 1, 0, 1], [1, 0, 1, 0], categories=(0, 1)).value == -1.0
-    assert cohen_kappa([1, 1, 1], [1, 0, 1], categories=(0, 1)).value == 0.0
     constant = cohen_kappa([1, 1], [1, 1], categories=(0, 1))
     assert math.isnan(constant.value)
     assert constant.agreement == 1.0
     assert math.isnan(cohen_kappa([], [], categories=(0, 1)).agreement)
+
+
+@pytest.mark.parametrize("weights", ["none", "quadratic"])
+def test_kappa_of_a_constant_rating_is_zero_without_interval_or_test(weights: Weights) -> None:
+    for cases in range(2, 60):
+        other = np.random.default_rng(cases).integers(1, 6, cases).tolist()
+        for constant in range(1, 6):
+            if {*other} != {constant}:
+                result = cohen_kappa([constant] * cases, other, categories=range(1, 6), weights=weights)
+                assert result.value == 0.0
+                assert np.isnan([result.se, result.low, result.high, result.z, result.p]).all()
 
 
 def signed_rank_by_definition(first: list[int], second: list[int]) -> tuple[float, float]:
@@ -166,3 +183,37 @@ def test_correlation_with_gleason_is_that_of_the_ranks() -> None:
     assert row["source"] == "one, original, T2 score"
     assert row["rho"] == pytest.approx(expected.statistic, abs=1e-9)
     assert row["p"] == pytest.approx(expected.pvalue, abs=1e-9)
+
+
+def spearman_by_counting(first: list[int], second: list[int]) -> float:
+    """The share of all orders of the second rating that correlate as strongly, from whole numbers."""
+
+    def twice_rank(values: tuple[int, ...]) -> list[int]:
+        return [sum(v < x for v in values) + sum(v <= x for v in values) + 1 for x in values]
+
+    def strength(order: tuple[int, ...]) -> int:
+        pairs = zip(twice_rank(tuple(first)), twice_rank(order), strict=True)
+        return abs(len(first) * sum(a * b for a, b in pairs) - (len(first) * (len(first) + 1)) ** 2)
+
+    orders = list(permutations(second))
+    return sum(strength(order) >= strength(tuple(second)) for order in orders) / len(orders)
+
+
+@pytest.mark.parametrize("cases", [3, 4, 5, 6])
+def test_correlation_of_few_cases_has_its_exact_p(cases: int) -> None:
+    ordered = list(range(cases))
+    assert rank_correlation(ordered, ordered).p == pytest.approx(2 / math.factorial(cases))
+    for seed in range(4):
+        first, second = ratings(seed, 5, cases)
+        result = rank_correlation(first, second)
+        if min(len({*first}), len({*second})) > 1:
+            assert result.rho == pytest.approx(pearsonr(rankdata(first), rankdata(second)).statistic)
+            assert result.p == pytest.approx(spearman_by_counting(first, second), abs=1e-12)
+        else:
+            assert math.isnan(result.p)
+
+
+def test_correlation_changes_to_the_approximation_above_eight_cases() -> None:
+    first, second = ratings(1, 7, 9)
+    assert rank_correlation(first, second).p == pytest.approx(spearmanr(first, second).pvalue)
+    assert rank_correlation(first[:8], second[:8]).p != pytest.approx(spearmanr(first[:8], second[:8]).pvalue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -32,6 +33,7 @@ def reader_study(
     if interval not in ("wald", "logit"):
         raise InputError(f"The interval {interval!r} is not known; use wald or logit.")
     check_seed(seed)
+    _check_inputs_outside(output, scores)
     _check_folder(output, FILES if overwrite else (), "--overwrite replaces earlier results")
     results = analyse(read_study(scores), Settings(cast(IntervalKind, interval), seed))
     with staging_folder(output) as folder:
@@ -42,23 +44,31 @@ def reader_study(
 
 
 def reader_form(
-    cases: Annotated[Path, typer.Argument(help="Text or CSV file with the name of one case a line.")],
+    cases: Annotated[Path, typer.Argument(help="List with one case a line, or CSV file with a column case.")],
     output: Annotated[Path, typer.Option(help="A new or empty folder for the forms.")],
     readers: Annotated[str, typer.Option(help="Readers, by commas.")] = "junior,senior",
     conditions: Annotated[str, typer.Option(help="Conditions, by commas.")] = "original,registered",
     side_only: Annotated[
-        str, typer.Option(help="Conditions, by commas, in which only the side of the lesion is asked for.")
-    ] = "trus",
+        str | None,
+        typer.Option(
+            help="Conditions, by commas, in which only the side of the lesion is asked for.",
+            show_default="trus where it is read",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the order of the cases, drawn anew for each form.")] = 0,
 ) -> None:
     """Write the readers' forms: a page that works offline and an empty CSV for each reader and condition."""
     from .form import Plan, read_cases, write_forms
 
     check_seed(seed)
-    plan = Plan(read_cases(cases), _names(readers), _names(conditions), _names(side_only), seed)
+    listed = read_cases(cases)
+    read = _names(conditions)
+    plan = Plan(listed.names, _names(readers), read, _side_only(side_only, read), seed)
     _check_folder(output, (), "forms are never replaced, because answers may be in them")
     with staging_folder(output) as folder:
         names = write_forms(plan, folder)
+    if listed.comments:
+        print(f"{listed.comments} comment line(s) of {cases} were left out.")
     print("\n".join(str(output / name) for name in names))
 
 
@@ -83,6 +93,29 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
+def _side_only(text: str | None, conditions: tuple[str, ...]) -> tuple[str, ...]:
+    """What was asked for, of which every condition must be read; TRUS, should it be read, if nothing was."""
+    if text is None:
+        return tuple(name for name in conditions if name == "trus")
+    unknown = [name for name in _names(text) if name not in conditions]
+    if unknown:
+        raise InputError(
+            f"--side-only names {unknown[0]!r}, which is not read; the conditions are "
+            f"{', '.join(conditions)}."
+        )
+    return _names(text)
+
+
+def _check_inputs_outside(folder: Path, inputs: Sequence[Path]) -> None:
+    """`InputError` if an input lies in the output folder, itself or as a link."""
+    target = folder.resolve()
+    for path in inputs:
+        if path.resolve().is_relative_to(target) or path.parent.resolve().is_relative_to(target):
+            raise InputError(
+                f"{path} lies in the output folder, which the results replace; give another folder."
+            )
+
+
 def _check_folder(folder: Path, own: tuple[str, ...], hint: str) -> None:
     """`InputError` unless the folder is new or empty, or holds earlier results (`own`) and nothing else."""
     target = folder.resolve()
@@ -94,7 +127,9 @@ def _check_folder(folder: Path, own: tuple[str, ...], hint: str) -> None:
         raise InputError(
             f"The output folder {folder} is the current folder or holds it; give a folder inside it."
         )
-    foreign = sorted({path.name for path in target.iterdir()}.difference(SYSTEM_FILES, own))
+    names = {path.name for path in target.iterdir()}.difference(SYSTEM_FILES)
+    # Without the report nothing says that files of these names are results and not somebody's data.
+    foreign = sorted(names.difference(own if "report.html" in names else ()))
     if foreign:
         raise InputError(
             f"The output folder {folder} holds other files ({foreign[0]}); give an empty or new one ({hint})."

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import norm, rankdata
 
 IntervalKind = Literal["wald", "logit"]
-# Rounding leaves variances of about 1e-17 where the exact one is zero.
+# Rounding leaves variances of about 1e-17 where the exact one is zero, from which no interval follows.
 _NO_VARIANCE = 1e-12
 
 
@@ -71,10 +71,11 @@ def area_under_curve(
     """The area for scores (cases,) and a boolean truth (cases,).
 
     `wald` is area ± z·SE, cut at 0 and 1; `logit` is symmetric on the logit scale and never leaves (0, 1).
-    An area of 0 or 1 has no variance, so both intervals have no width there.
+    Without variance, as for areas of 0 and 1 and for scores that are all alike, there is no interval (nan).
     """
     areas, covariance = delong_covariance(scores, positive)
-    value, se = float(areas[0]), math.sqrt(max(float(covariance[0, 0]), 0.0))
+    value, variance = float(areas[0]), float(covariance[0, 0])
+    se = math.nan if variance < _NO_VARIANCE else math.sqrt(variance)
     low, high = _interval(value, se, interval, level)
     return Area(value, se, low, high, int(np.sum(positive)), int(np.sum(~np.asarray(positive, bool))))
 
@@ -83,7 +84,7 @@ def _interval(value: float, se: float, kind: IntervalKind, level: float) -> tupl
     if math.isnan(se):
         return math.nan, math.nan
     reach = float(norm.ppf(0.5 + level / 2)) * se
-    if kind == "wald" or value in (0.0, 1.0):
+    if kind == "wald":
         return max(value - reach, 0.0), min(value + reach, 1.0)
     middle, slope = math.log(value / (1 - value)), 1 / (value * (1 - value))
     ends = (middle - reach * slope, middle + reach * slope)
@@ -95,20 +96,19 @@ def compare_areas(
 ) -> AreaDifference:
     """DeLong's paired test of two scores (cases,) of the same cases, with a boolean truth (cases,).
 
-    Without any variance of the difference, as for scores that rank the cases alike, p is 1 where the areas
-    are equal and nan where they are not.
+    Without any variance of the difference, as for scores that rank the cases alike, there is no interval;
+    p is 1 where the areas are equal and nan where they are not.
     """
     areas, covariance = delong_covariance(np.stack([first, second]), positive)
     value = float(areas[1] - areas[0])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     cases = int(np.size(positive))
+    nan = math.nan
     if math.isnan(variance):
-        return AreaDifference(value, math.nan, math.nan, math.nan, math.nan, math.nan, cases)
+        return AreaDifference(value, nan, nan, nan, nan, nan, cases)
     if variance < _NO_VARIANCE:
-        same = abs(value) < _NO_VARIANCE
-        return AreaDifference(
-            value, 0.0, value, value, *((0.0, 1.0) if same else (math.nan, math.nan)), cases
-        )
+        z, p = (0.0, 1.0) if abs(value) < _NO_VARIANCE else (nan, nan)
+        return AreaDifference(value, nan, nan, nan, z, p, cases)
     se = math.sqrt(variance)
     z, reach = value / se, float(norm.ppf(0.5 + level / 2)) * se
     return AreaDifference(value, se, value - reach, value + reach, z, float(2 * norm.sf(abs(z))), cases)

@@ -14,7 +14,7 @@ from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.page_template import page_template
 
 from .criteria import CONFIDENCE_ANCHORS, SCORE_MEANINGS, SIDE_LABELS, SOURCE, T2_CRITERIA, ZONES
-from .study import KEYS, REFERENCES
+from .sheet import KEYS, REFERENCES, Record, read_records
 
 FORM_COLUMNS = (*KEYS, "zone", "t2_score", "confidence", "laterality", "note")
 
@@ -47,21 +47,40 @@ class Plan:
         return cases
 
 
-def read_cases(path: Path) -> tuple[str, ...]:
-    """The first cell of every line; a header `case`, blank lines and comments (#) are left out."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text; give a file with one case a line.") from error
-    cells = [re.split(r"[,;\t]", line)[0].strip().strip('"') for line in text.splitlines()]
-    names = [cell for cell in cells if cell and not cell.startswith("#")]
-    names = names[1:] if names and names[0].lower() == "case" else names
-    if not names:
+@dataclass(frozen=True)
+class CaseList:
+    """The names of the cases in a file, and how many lines of it were comments."""
+
+    names: tuple[str, ...]
+    comments: int = 0
+
+
+def read_cases(path: Path) -> CaseList:
+    """The column `case` of a CSV file, or the first cell of every line of a file without that header.
+
+    Blank lines are left out, and so are comments: lines that begin with `#` and a space. `InputError` names
+    the row without a name, or the case that is there twice.
+    """
+    records = read_records(path, bare_comments=False)
+    rows = [record for record in records if record.cells]
+    header = [cell.lower() for cell in rows[0].cells] if rows else []
+    column = header.index("case") if "case" in header else 0
+    rows = rows[1:] if "case" in header else rows
+    if not rows:
         raise InputError(f"{path} names no cases; write one a line.")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    names = [_case_name(path, row, column) for row in rows]
+    folded = [name.casefold() for name in names]
+    twice = [name for place, name in enumerate(names) if folded[place] in folded[:place]]
     if twice:
         raise InputError(f"{path} names the case {twice[0]} twice; remove one.")
-    return tuple(names)
+    return CaseList(tuple(names), sum(bool(record.comment) for record in records))
+
+
+def _case_name(path: Path, row: Record, column: int) -> str:
+    name = row.cells[column] if column < len(row.cells) else ""
+    if not name:
+        raise InputError(f"{path}, row {row.number}: the case has no name; give one or remove the row.")
+    return name
 
 
 def write_forms(plan: Plan, folder: Path) -> list[str]:
@@ -104,7 +123,7 @@ def form_html(plan: Plan, reader: str, condition: str) -> str:
             "cases": plan.order(reader, condition),
             "criteria": T2_CRITERIA,
             "columns": FORM_COLUMNS,
-            "needed": ["t2_score", "confidence", "laterality"]
+            "needed": ["zone", "t2_score", "confidence", "laterality"]
             if condition not in plan.side_only
             else ["laterality"],
         },

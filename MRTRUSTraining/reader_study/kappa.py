@@ -14,6 +14,9 @@ import numpy as np
 from scipy.stats import norm
 
 Weights = Literal["none", "quadratic"]
+# Rounding leaves standard errors of about 1e-9, and kappas of about 1e-16, where the exact ones are zero.
+_NO_ERROR = 1e-7
+_NO_KAPPA = 1e-12
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def cohen_kappa(
     """Agreement of two ratings of the same cases; `categories` lists every value in order.
 
     The weight of a disagreement grows with the square of the distance in the list. Kappa is nan without
-    cases, and where chance alone would make both ratings agree (both constant and alike).
+    cases, and where chance alone would make both ratings agree (both constant and alike). There is no
+    interval where its standard error is zero (kappa 1, or one rating constant), and no test in the latter.
     """
     places = {category: place for place, category in enumerate(categories)}
     joint = np.zeros((len(categories), len(categories)))
@@ -75,13 +79,21 @@ def _from_table(joint: np.ndarray, weights: np.ndarray, cases: int, level: float
     if math.isclose(expected, 1.0):
         return _unknown(observed, cases)
     value = (observed - expected) / (1 - expected)
+    value = 0.0 if abs(value) < _NO_KAPPA else value
     mean_weights = (weights @ columns)[:, None] + (rows @ weights)[None, :]
     spread = (joint * (weights * (1 - expected) - mean_weights * (1 - observed)) ** 2).sum()
     centre = (observed * expected - 2 * expected + observed) ** 2
-    se = math.sqrt(max(spread - centre, 0.0) / cases) / (1 - expected) ** 2
+    se = _error(spread - centre, cases) / (1 - expected) ** 2
     chance = (np.outer(rows, columns) * (weights - mean_weights) ** 2).sum() - expected**2
-    chance_se = math.sqrt(max(chance, 0.0) / cases) / (1 - expected)
-    z = value / chance_se if chance_se > 0 else math.nan
+    z = value / (_error(chance, cases) / (1 - expected))
     reach = float(norm.ppf(0.5 + level / 2)) * se
-    p = float(2 * norm.sf(abs(z)))
-    return Kappa(value, se, max(value - reach, -1.0), min(value + reach, 1.0), z, p, observed, cases)
+    low, high = (
+        (math.nan, math.nan) if math.isnan(se) else (max(value - reach, -1.0), min(value + reach, 1.0))
+    )
+    return Kappa(value, se, low, high, z, float(2 * norm.sf(abs(z))), observed, cases)
+
+
+def _error(variance: float, cases: int) -> float:
+    """The standard error from a variance; nan where that is zero, from which nothing follows."""
+    error = math.sqrt(max(variance, 0.0) / cases)
+    return error if error > _NO_ERROR else math.nan

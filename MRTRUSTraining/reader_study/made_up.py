@@ -12,10 +12,11 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .study import CONFIDENCES, KEYS, RATINGS, REFERENCES, SCORES, SIDES
+from .sheet import KEYS, RATINGS, REFERENCES
+from .study import CONFIDENCES, MADE_UP_MARK, SCORES, SIDES
 
 CASES = 40
-NOTICE = "MADE-UP STUDY: drawn from a seed by `mrtrus-train made-up-study`; no patients, no readers"
+NOTICE = f"{MADE_UP_MARK}: drawn from a seed by `mrtrus-train made-up-study`; no patients, no readers"
 _GLEASON = ("benign", "3+3", "3+4", "4+3", "4+4", "4+5")
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from .accuracy import CASES, CONDITION, FIRST, READER, SECOND, P, pair_names, share_cells, share_column
-from .rank_tests import mcnemar, proportion
+from .rank_tests import EXACT_CASES, mcnemar, proportion, rank_correlation
 from .study import SCORES, SIDES, Sitting, Study
 from .table import Column, Table
 
@@ -109,17 +106,15 @@ def gleason_correlation_table(study: Study) -> Table:
     """Spearman's rank correlation of score and grade group, benign below group 1."""
     rows = []
     for source, scores in _scored(study).items():
-        pairs = np.array(_graded(study, scores)).reshape(-1, 2)
-        rho, p = float("nan"), float("nan")
-        if len(pairs) > 2 and all(len(np.unique(column)) > 1 for column in pairs.T):
-            result = stats.spearmanr(pairs[:, 0], pairs[:, 1])
-            rho, p = float(result.statistic), float(result.pvalue)
-        if len(pairs):
-            rows.append({"source": source, "rho": rho, "p": p, "cases": len(pairs)})
+        pairs = _graded(study, scores)
+        if pairs:
+            result = rank_correlation(*zip(*pairs, strict=True))
+            rows.append({"source": source, **vars(result), "cases": len(pairs)})
     return Table(
         "gleason_correlation",
         "Correlation of score and grade group",
         (Column("Source", "{source}"), Column("Spearman's rho", "{rho:.3f}"), P, CASES),
         tuple(rows),
-        "Benign counts as below grade group 1.",
+        f"Benign counts below grade group 1; p is exact up to {EXACT_CASES} cases (all orders), above from "
+        "the t distribution.",
     )

@@ -1,7 +1,8 @@
-"""Tests of ratings and of counts: Wilcoxon signed-rank, Mann–Whitney U, McNemar, Wilson intervals.
+"""Tests of ratings and counts: Wilcoxon, Mann–Whitney, Spearman, McNemar, Wilson intervals.
 
-All are two-sided. The rank tests use the normal approximation with the correction for ties and without one
-for continuity, as SPSS prints them (its "asymptotic significance"); Likert data always has ties.
+All are two-sided. Wilcoxon's and Mann and Whitney's use the normal approximation with the correction for ties
+and without one for continuity, as SPSS prints them (its "asymptotic significance"); Likert data always has
+ties. Spearman's p is exact for few cases: its approximation would call any three in order significant.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from scipy import stats
+
+EXACT_CASES = 8
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,14 @@ class RankSum:
     statistic: float
     p: float
     effect: float
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rho with its p; both are nan where they do not exist."""
+
+    rho: float
+    p: float
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,26 @@ def rank_sum(first: Sequence[float], second: Sequence[float]) -> RankSum:
     result = stats.mannwhitneyu(first, second, method="asymptotic", use_continuity=False)
     effect = float(result.statistic) / (len(first) * len(second))
     return RankSum(float(result.statistic), float(result.pvalue), effect)
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Correlation:
+    """Spearman's rank correlation; nan with fewer than three cases or a constant rating.
+
+    Up to `EXACT_CASES` cases p is the share of all orders of the second rating whose |rho| is at least as
+    large; above, it comes from the t distribution.
+    """
+    if len(first) < 3 or min(len({*first}), len({*second})) < 2:
+        return Correlation(math.nan, math.nan)
+    result = stats.spearmanr(first, second)
+    exact = len(first) <= EXACT_CASES
+    p = _permutation_p(first, second) if exact else float(result.pvalue)
+    return Correlation(float(result.statistic), p)
+
+
+def _permutation_p(first: Sequence[float], second: Sequence[float]) -> float:
+    one, other = (stats.rankdata(values) - (len(first) + 1) / 2 for values in (first, second))
+    orders = np.array(list(permutations(other)))
+    return float(np.mean(np.abs(orders @ one) >= abs(other @ one) - _ROUNDING))
 
 
 def proportion(hits: int, cases: int) -> Proportion:

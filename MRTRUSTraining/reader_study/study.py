@@ -16,16 +16,13 @@ zone, note           kept for the readers (see the form); not analysed
 ===================  ========================================================================
 
 The first three are required, and one of the next three. The references belong to a case: they may stand in
-any of its rows, or in a file of their own that has `case` and no `reader`. Lines that begin with `#` are
-comments; they are shown in the report.
+any of its rows, or in a file of their own that has `case` and no `reader`. Comments are shown in the report
+(see sheet.py for what is one).
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import combinations
@@ -34,17 +31,16 @@ from typing import Literal
 
 from MRTRUSRegistrationLib.errors import InputError
 
+from .sheet import KEYS, RATINGS, Row, read_sheet
+
 SCORES = tuple(range(1, 6))
 CONFIDENCES = tuple(range(1, 8))
 SIDES = ("left", "right", "bilateral")
 POSITIVE_FROM = 4
 BENIGN = "benign"
+# How a comment begins that marks a study as made up.
+MADE_UP_MARK = "MADE-UP STUDY"
 GRADE_GROUPS = {"3+3": 1, "3+4": 2, "4+3": 3, "4+4": 4, "3+5": 4, "5+3": 4, "4+5": 5, "5+4": 5, "5+5": 5}
-
-KEYS = ("case", "reader", "condition")
-RATINGS = ("t2_score", "confidence", "laterality")
-REFERENCES = ("reference_pirads", "biopsy_laterality", "gleason")
-COLUMNS = (*KEYS, *RATINGS, *REFERENCES, "zone", "note")
 
 Rating = Literal["t2_score", "confidence", "laterality"]
 
@@ -124,8 +120,8 @@ class Study:
 
     @property
     def made_up(self) -> bool:
-        """Whether a comment says that the study is made up."""
-        return any(re.search(r"made[- ]up", comment, re.IGNORECASE) for comment in self.comments)
+        """Whether a comment begins with the mark of a made-up study."""
+        return any(comment.startswith(MADE_UP_MARK) for comment in self.comments)
 
     def sittings(self, rating: Rating) -> tuple[Sitting, ...]:
         """Sittings in which the rating was given, reader by reader."""
@@ -159,13 +155,14 @@ class Study:
 def read_study(paths: Sequence[Path]) -> Study:
     """The study in one or more CSV files; `InputError` names the file, row and column of a fault.
 
-    Rows are counted as a spreadsheet counts them, the header included.
+    Names that differ only in upper and lower case are an error too, and so are references of which none
+    belongs to a case that was read.
     """
-    readings: dict[tuple[str, Sitting], tuple[Reading, _Row]] = {}
+    readings: dict[tuple[str, Sitting], tuple[Reading, Row]] = {}
     references: dict[str, Reference] = {}
     comments: list[str] = []
     for path in paths:
-        sheet = _read_sheet(path)
+        sheet = read_sheet(path)
         comments += sheet.comments
         for row in sheet.rows:
             case = row.required("case")
@@ -173,11 +170,14 @@ def read_study(paths: Sequence[Path]) -> Study:
             if "reader" in sheet.columns:
                 _add(readings, _reading(row), row)
     study = Study(tuple(reading for reading, _ in readings.values()), references, tuple(comments))
-    _require_content(study, paths)
+    files = ", ".join(path.name for path in paths)
+    _require_content(study, files)
+    _require_distinct_names(study, files)
+    _require_common_cases(study, files)
     return study
 
 
-def _add(readings: dict[tuple[str, Sitting], tuple[Reading, _Row]], reading: Reading, row: _Row) -> None:
+def _add(readings: dict[tuple[str, Sitting], tuple[Reading, Row]], reading: Reading, row: Row) -> None:
     key = (reading.case, reading.sitting)
     if key in readings:
         raise row.error(
@@ -186,51 +186,44 @@ def _add(readings: dict[tuple[str, Sitting], tuple[Reading, _Row]], reading: Rea
     readings[key] = (reading, row)
 
 
-def _require_content(study: Study, paths: Sequence[Path]) -> None:
-    names = ", ".join(path.name for path in paths)
+def _require_content(study: Study, files: str) -> None:
     if not study.readings:
-        raise InputError(f"{names}: no readings; give a file with the columns {', '.join(KEYS)}.")
+        raise InputError(f"{files}: no readings; give a file with the columns {', '.join(KEYS)}.")
     if all(reading.empty for reading in study.readings):
-        raise InputError(f"{names}: every reading is empty; fill in {' or '.join(RATINGS)}.")
+        raise InputError(f"{files}: every reading is empty; fill in {' or '.join(RATINGS)}.")
 
 
-@dataclass(frozen=True)
-class _Row:
-    path: Path
-    number: int
-    cells: Mapping[str, str]
-
-    @property
-    def place(self) -> str:
-        return f"row {self.number} of {self.path.name}"
-
-    def error(self, column: str, reason: str) -> InputError:
-        return InputError(f"{self.path}, row {self.number}, column {column}: {reason}; correct the file.")
-
-    def required(self, column: str) -> str:
-        value = self.cells.get(column, "")
-        if not value:
-            raise self.error(column, "the cell is empty")
-        return value
-
-    def whole_number(self, column: str, allowed: Sequence[int]) -> int | None:
-        text = self.cells.get(column, "")
-        if not text:
-            return None
-        # Spreadsheets may write 4 as 4.0.
-        number = re.fullmatch(r"(\d+)(?:\.0*)?", text)
-        if number is None or int(number[1]) not in allowed:
-            raise self.error(column, f"{text!r} is not a whole number from {allowed[0]} to {allowed[-1]}")
-        return int(number[1])
-
-    def word(self, column: str, allowed: Sequence[str]) -> str | None:
-        text = self.cells.get(column, "").lower().replace(" ", "")
-        if text and text not in allowed:
-            raise self.error(column, f"{self.cells[column]!r} is none of {', '.join(allowed)}")
-        return text or None
+def _require_distinct_names(study: Study, files: str) -> None:
+    # Spelling that wavers would make two readers, conditions or cases of one.
+    kinds = {"readers": study.readers, "conditions": study.conditions, "cases": (*study.references,)}
+    for kind, names in kinds.items():
+        known: dict[str, str] = {}
+        for name in names:
+            other = known.setdefault(name.casefold(), name)
+            if other != name:
+                raise InputError(
+                    f"{files}: the {kind} {other!r} and {name!r} differ in upper and lower case alone; write "
+                    "one name everywhere, or names that differ more."
+                )
 
 
-def _reading(row: _Row) -> Reading:
+def _require_common_cases(study: Study, files: str) -> None:
+    known = [case for case, reference in study.references.items() if reference != Reference()]
+    if known and not {*known} & {*study.cases}:
+        raise InputError(
+            f"{files}: no reference belongs to a case that was read; there are references of "
+            f"{listed(known)} and readings of {listed(study.cases)}; name the cases alike in all files."
+        )
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    given = [*names]
+    more = f" and {len(given) - most} more" if len(given) > most else ""
+    return ", ".join(given[:most]) + more
+
+
+def _reading(row: Row) -> Reading:
     return Reading(
         row.required("case"),
         Sitting(row.required("reader"), row.required("condition")),
@@ -240,7 +233,7 @@ def _reading(row: _Row) -> Reading:
     )
 
 
-def _merged(known: Reference, row: _Row) -> Reference:
+def _merged(known: Reference, row: Row) -> Reference:
     """What is known about the case with what this row adds; a contradiction is an error."""
     given = Reference(
         row.whole_number("reference_pirads", SCORES),
@@ -260,7 +253,7 @@ def _merged(known: Reference, row: _Row) -> Reference:
     return known
 
 
-def _require_one_biopsy(known: Reference, row: _Row) -> None:
+def _require_one_biopsy(known: Reference, row: Row) -> None:
     if None in (known.biopsy_laterality, known.gleason):
         return
     if (known.biopsy_laterality == "none") != (known.gleason == BENIGN):
@@ -269,72 +262,3 @@ def _require_one_biopsy(known: Reference, row: _Row) -> None:
             f"{known.gleason} and biopsy_laterality {known.biopsy_laterality} of case {row.cells['case']} "
             "contradict each other",
         )
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    columns: tuple[str, ...]
-    rows: tuple[_Row, ...]
-    comments: tuple[str, ...]
-
-
-def _read_sheet(path: Path) -> _Sheet:
-    comments: list[str] = []
-    lines = iter(_lines(path, comments.append))
-    try:
-        _, header = next(lines, (0, []))
-        columns = _checked_columns(path, header)
-        rows = [_row(path, number, columns, cells) for number, cells in lines]
-    except csv.Error as error:
-        raise InputError(f"{path} cannot be read as CSV ({error}); save it as CSV again.") from error
-    return _Sheet(columns, tuple(rows), tuple(comments))
-
-
-def _lines(path: Path, on_comment: Callable[[str], None]) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of every line that is neither blank nor a comment."""
-    text = _text(path)
-    header = next((line for line in text.splitlines() if line.strip(' "#;,') and "#" not in line[:2]), "")
-    # Spreadsheets separate by semicolons where the comma is the decimal sign.
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    for line in reader:
-        cells = [cell.strip() for cell in line]
-        if cells and cells[0].startswith("#"):
-            on_comment(f"{delimiter} ".join(filter(None, cells)).lstrip("# "))
-        elif any(cells):
-            yield reader.line_num, cells
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a UTF-8 text file; save the scores as CSV UTF-8.") from error
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); give a CSV file with the scores."
-        ) from error
-
-
-def _checked_columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
-    columns = tuple(name.lower() for name in header)
-    for name in columns:
-        if name not in COLUMNS or columns.count(name) > 1:
-            problem = "stands twice" if name in COLUMNS else "is not known"
-            raise InputError(f"{path}: the column {name!r} {problem}; the columns are {', '.join(COLUMNS)}.")
-    required = KEYS if {"reader", "condition", *RATINGS} & {*columns} else KEYS[:1]
-    missing = [name for name in required if name not in columns]
-    if missing:
-        raise InputError(f"{path}: the column {missing[0]} is missing; add it to the first row.")
-    if len(required) == len(KEYS) and not {*RATINGS} & {*columns}:
-        raise InputError(f"{path}: no column {', '.join(RATINGS)}; add at least one of them.")
-    return columns
-
-
-def _row(path: Path, number: int, columns: Sequence[str], cells: Sequence[str]) -> _Row:
-    if len(cells) > len(columns) and any(cells[len(columns) :]):
-        raise InputError(
-            f"{path}, row {number} has {len(cells)} cells where the header has {len(columns)}; quote cells "
-            "that hold a separator."
-        )
-    return _Row(path, number, dict(zip(columns, cells, strict=False)))

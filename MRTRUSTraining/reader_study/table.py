@@ -17,8 +17,8 @@ NO_FIGURE = "–"
 class Column:
     """A column for people: a `str.format` template over the row, such as "{auc:.3f}".
 
-    Besides the usual ones there are the formats `p` (a p-value) and `percent` (of a share). A cell that
-    uses a nan reads "–".
+    Besides the usual ones there are the formats `p` (a p-value) and `percent` (of a share). A nan reads "–",
+    and so does the whole cell if its first figure is nan.
     """
 
     title: str
@@ -26,7 +26,7 @@ class Column:
 
     def shown(self, row: Mapping[str, Any]) -> str:
         names = [name for _, name, _, _ in string.Formatter().parse(self.template) if name]
-        if any(isinstance(row[name], float) and math.isnan(row[name]) for name in names):
+        if any(_is_nan(row[name]) for name in names[:1]):
             return NO_FIGURE
         return _Formatter().vformat(self.template, (), row)
 
@@ -61,8 +61,14 @@ class Table:
         return stream.getvalue()
 
 
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
 class _Formatter(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
+        if _is_nan(value):
+            return NO_FIGURE
         if format_spec == "p":
             return p_text(value)
         if format_spec == "percent":
