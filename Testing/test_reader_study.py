@@ -625,6 +625,8 @@ def test_names_cannot_break_out_of_the_form() -> None:
         Plan(("P1",), ("a/b",), ("c",))
     with pytest.raises(InputError, match="at least one reader"):
         Plan(("P1",), (), ("c",))
+    with pytest.raises(InputError, match="ann, Ann: give every reader and condition a name of its own"):
+        Plan(("P1",), ("ann", "Ann"), ("c",))
 
 
 def test_filled_forms_are_read_together(tmp_path: Path) -> None:

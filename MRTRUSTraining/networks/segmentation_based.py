@@ -2,8 +2,9 @@
 
 Stated by paper A: segmentation results are used, and gland similarity alone drives the training. Recalled
 from the method's abstract: the network is given the image pair and both gland probability maps; here it is
-given the masks that the pipeline makes of them, as every other network. Its layers are not stated in either; ours are VoxelMorph's with four input channels, so that rows differ in what they
-are shown and by what they are judged, not in size.
+given the masks that the pipeline makes of them, as every other network. Its layers are not stated in either;
+ours are VoxelMorph's with four input channels, so that rows differ in what they are shown and by what they
+are judged, not in size.
 """
 
 import torch

@@ -41,6 +41,11 @@ class Plan:
                     f"The name {name!r} cannot be part of a file name; use letters, digits, - and _."
                 )
 
+        for names in (self.readers, self.conditions):
+            # Scores of such readers would be refused, see `study.read_study`.
+            if len({name.casefold() for name in names}) < len(names):
+                raise InputError(f"{', '.join(names)}: give every reader and condition a name of its own.")
+
     def order(self, reader: str, condition: str) -> list[str]:
         cases = list(self.cases)
         random.Random(f"{self.seed} {reader} {condition}").shuffle(cases)
