@@ -248,3 +248,71 @@ def test_the_command_reports_and_its_exit_code_says_whether_anything_is_wrong(
     assert written["findings"][0]["code"] == "missing_file"
     assert run(data, "--layout", "nifti") == 2
     assert "not known" in capsys.readouterr().err
+
+
+def write_manifest(folder: Path) -> Path:
+    """The same files as a manifest beside them."""
+    rows = ["case,patient,mr,trus,mr_labels,trus_labels"]
+    for name in NAMES:
+        files = (f"{part}/{name}.nii.gz" for part in ("mr_images", "us_images", "mr_labels", "us_labels"))
+        rows.append(",".join((name, name, *files)))
+    path = folder / "manifest.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("checked", "output"),
+    [
+        ("manifest.csv", "manifest.csv"),
+        ("manifest.csv", "mr_images/../us_labels/b.nii.gz"),
+        (".", "manifest.csv"),
+        (".", "notes.json"),
+        (".", "mr_images"),
+    ],
+)
+def test_nothing_but_an_earlier_report_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], checked: str, output: str
+) -> None:
+    write_manifest(write_distinct(tmp_path))
+    (tmp_path / "notes.json").write_text('{"layout": "mine"}')
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert run(tmp_path / checked, "--output", tmp_path / output) == InputError.exit_code
+    said = capsys.readouterr()
+    assert "The output" in said.err
+    assert not said.out, "it is refused before the check"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("output", ["splits.json", "manifest.csv", "us_labels/e.nii.gz"])
+def test_no_report_becomes_a_part_of_the_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    write_distinct(tmp_path)
+    assert run(tmp_path, "--output", tmp_path / output) == InputError.exit_code
+    assert "the data set itself" in capsys.readouterr().err
+    assert not (tmp_path / output).exists()
+
+
+def test_the_folder_of_the_report_is_made_and_what_cannot_be_one_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = write_distinct(tmp_path / "data"), tmp_path / "new" / "folder" / "found.json"
+    assert run(data, "--output", output) == 0
+    assert json.loads(output.read_text())["cases"] == 4
+    capsys.readouterr()
+    assert run(data, "--output", output / "found.json") == InputError.exit_code
+    said = capsys.readouterr()
+    assert "cannot be written" in said.err
+    assert not said.out, "it is refused before the check"
+
+
+def test_findings_are_shown_even_where_their_file_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(text: str, path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("MRTRUSTraining.data.check.write_text_atomically", full)
+    assert run(write_distinct(tmp_path / "data"), "--output", tmp_path / "found.json") != 0
+    assert "nothing was found" in capsys.readouterr().out
