@@ -316,3 +316,20 @@ def test_findings_are_shown_even_where_their_file_cannot_be_written(
     monkeypatch.setattr("MRTRUSTraining.data.check.write_text_atomically", full)
     assert run(write_distinct(tmp_path / "data"), "--output", tmp_path / "found.json") != 0
     assert "nothing was found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["odd[red]", "odd[", "[bold", ":x:"])
+def test_names_are_printed_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Markup and emoji codes of the library that prints; `[/x]` alone would be an error."""
+    monkeypatch.setenv("COLUMNS", "300")
+    data = write_distinct(tmp_path / name / "x]", names=("a", "b"))
+    (data / "us_labels" / "b.nii.gz").unlink()
+    assert run(data) == InputError.exit_code
+    shown = capsys.readouterr().out
+    assert f"{data}: 2 cases" in shown
+    assert f"lacks {data}" in shown
+    write_distinct(data, names=("a", "b"))
+    assert run(data) == 0
+    assert f"{data}: 2 cases" in capsys.readouterr().out

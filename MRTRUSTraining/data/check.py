@@ -246,16 +246,17 @@ def _repeated(cohort: _Cohort, cases: Sequence[Case], parts: Parts) -> Iterator[
 
 def _print(report: CheckReport, data: Path) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
-    counts = f"{report.cases} cases of {report.patients} patients, layout {report.layout}"
+    # Names may hold brackets and colons, which are markup and emoji in a plain string.
+    counts = f"{data}: {report.cases} cases of {report.patients} patients, layout {report.layout}"
     if not report.findings:
-        console.print(f"{data}: {counts}; nothing was found.")
+        console.print(Text(f"{counts}; nothing was found."))
         return
-    table = Table("severity", "what", "finding", title=f"{data}: {counts}")
+    table = Table("severity", "what", "finding", title=Text(counts))
     for finding in report.findings:
-        table.add_row(finding.severity, finding.code, escape(finding.message))
+        table.add_row(finding.severity, finding.code, Text(finding.message))
     console.print(table)
     console.print(f"{len(report.errors)} error(s), {len(report.findings) - len(report.errors)} warning(s)")
