@@ -11,12 +11,12 @@ import SimpleITK as sitk  # noqa: N813
 import typer
 from dataset_case import write_dataset
 from scipy.ndimage import gaussian_filter
-from shapes import array
+from shapes import array, points_mm, turned
 
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid
-from MRTRUSTraining.data.check import CheckReport, check, check_data
+from MRTRUSTraining.data.check import SAME_IMAGE, CheckReport, check, check_data
 from MRTRUSTraining.data.duplicates import Fingerprint, duplicates
 
 NAMES = ("a", "b", "c", "d")
@@ -219,6 +219,52 @@ def test_correlation_ignores_contrast_place_and_grid_but_not_content() -> None:
     found = list(duplicates(prints, threshold=0.0))
     assert [pair[:2] for pair in found if pair[2] > 0.9] == [("original", "copy")]
     assert all(pair[2] < 0.7 for pair in found[1:])
+
+
+def correlation(first: sitk.Image, second: sitk.Image) -> float:
+    """Of two images that count as the same; 0 where they do not."""
+    prints = {"first": Fingerprint.of(first), "second": Fingerprint.of(second)}
+    return next((found[2] for found in duplicates(prints, threshold=SAME_IMAGE)), 0.0)
+
+
+OBLIQUE = Grid.centred(np.array((5.0, -9.0, 30.0)), (60, 56, 48), (1.5, 1.5, 1.8), turned(0.2, -0.1, 0.3))
+
+
+@pytest.mark.parametrize("axes", ["PIR", "LAI", "SRP"])
+def test_a_copy_stored_with_other_axes_is_found(axes: str) -> None:
+    """The same voxels at the same places, in another order in the file, with another contrast."""
+    image = OBLIQUE.image(texture(OBLIQUE, 1))
+    assert correlation(image, sitk.Sqrt(sitk.DICOMOrient(image, axes))) > 0.95
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PIR", "LAI", "SRP", "RPS"])
+def test_a_copy_whose_header_lost_its_axes_is_found(axes: str) -> None:
+    """What other tools leave: the array and its spacing. Of another image no turn is like it."""
+
+    def lost(image: sitk.Image) -> sitk.Image:
+        stored = sitk.DICOMOrient(image, axes)
+        return Grid(stored.GetSize(), stored.GetSpacing()).image(array(stored) / 255)
+
+    image = sitk.DICOMOrient(OBLIQUE.image(texture(OBLIQUE, 1)), "PIR")
+    assert correlation(image, lost(image)) == pytest.approx(1.0, abs=1e-3)
+    assert correlation(image, lost(OBLIQUE.image(texture(OBLIQUE, 2)))) == 0.0
+
+
+def test_values_below_zero_are_content_and_a_flat_image_has_none() -> None:
+    image = OBLIQUE.image(texture(OBLIQUE, 1))
+    assert correlation(image, (image - 500.0) * 0.1) == pytest.approx(1.0, abs=1e-3)
+    flat = OBLIQUE.image(np.full(OBLIQUE.size_vox[::-1], -7.0))
+    assert correlation(image, flat) == correlation(flat, flat) == 0.0
+
+
+@pytest.mark.parametrize("cut_vox", [3, 6])
+def test_a_copy_that_was_cut_off_on_all_sides_is_found(cut_vox: int) -> None:
+    """Where the large-scale shading is strong, near the border of a copy all depends on what lies beyond."""
+    shading = 5 * (points_mm(OBLIQUE) - OBLIQUE.centre_mm) @ np.array((0.6, 0.5, 0.4))
+    image, other = (OBLIQUE.image(2000 + shading + texture(OBLIQUE, seed)) for seed in (1, 2))
+    inner = (slice(cut_vox, -cut_vox),) * 3
+    assert correlation(image, image[inner]) > 0.99
+    assert correlation(image, other[inner]) == 0.0
 
 
 # --- the command ---------------------------------------------------------------------------------------
