@@ -11,12 +11,12 @@ import SimpleITK as sitk  # noqa: N813
 import typer
 from dataset_case import write_dataset
 from scipy.ndimage import gaussian_filter
-from shapes import array
+from shapes import array, points_mm, turned
 
 from MRTRUSRegistrationLib.cli_support import run_app
 from MRTRUSRegistrationLib.errors import InputError
 from MRTRUSRegistrationLib.geometry import Grid
-from MRTRUSTraining.data.check import CheckReport, check, check_data
+from MRTRUSTraining.data.check import SAME_IMAGE, CheckReport, check, check_data
 from MRTRUSTraining.data.duplicates import Fingerprint, duplicates
 
 NAMES = ("a", "b", "c", "d")
@@ -221,6 +221,52 @@ def test_correlation_ignores_contrast_place_and_grid_but_not_content() -> None:
     assert all(pair[2] < 0.7 for pair in found[1:])
 
 
+def correlation(first: sitk.Image, second: sitk.Image) -> float:
+    """Of two images that count as the same; 0 where they do not."""
+    prints = {"first": Fingerprint.of(first), "second": Fingerprint.of(second)}
+    return next((found[2] for found in duplicates(prints, threshold=SAME_IMAGE)), 0.0)
+
+
+OBLIQUE = Grid.centred(np.array((5.0, -9.0, 30.0)), (60, 56, 48), (1.5, 1.5, 1.8), turned(0.2, -0.1, 0.3))
+
+
+@pytest.mark.parametrize("axes", ["PIR", "LAI", "SRP"])
+def test_a_copy_stored_with_other_axes_is_found(axes: str) -> None:
+    """The same voxels at the same places, in another order in the file, with another contrast."""
+    image = OBLIQUE.image(texture(OBLIQUE, 1))
+    assert correlation(image, sitk.Sqrt(sitk.DICOMOrient(image, axes))) > 0.95
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PIR", "LAI", "SRP", "RPS"])
+def test_a_copy_whose_header_lost_its_axes_is_found(axes: str) -> None:
+    """What other tools leave: the array and its spacing. Of another image no turn is like it."""
+
+    def lost(image: sitk.Image) -> sitk.Image:
+        stored = sitk.DICOMOrient(image, axes)
+        return Grid(stored.GetSize(), stored.GetSpacing()).image(array(stored) / 255)
+
+    image = sitk.DICOMOrient(OBLIQUE.image(texture(OBLIQUE, 1)), "PIR")
+    assert correlation(image, lost(image)) == pytest.approx(1.0, abs=1e-3)
+    assert correlation(image, lost(OBLIQUE.image(texture(OBLIQUE, 2)))) == 0.0
+
+
+def test_values_below_zero_are_content_and_a_flat_image_has_none() -> None:
+    image = OBLIQUE.image(texture(OBLIQUE, 1))
+    assert correlation(image, (image - 500.0) * 0.1) == pytest.approx(1.0, abs=1e-3)
+    flat = OBLIQUE.image(np.full(OBLIQUE.size_vox[::-1], -7.0))
+    assert correlation(image, flat) == correlation(flat, flat) == 0.0
+
+
+@pytest.mark.parametrize("cut_vox", [3, 6])
+def test_a_copy_that_was_cut_off_on_all_sides_is_found(cut_vox: int) -> None:
+    """Where the large-scale shading is strong, near the border of a copy all depends on what lies beyond."""
+    shading = 5 * (points_mm(OBLIQUE) - OBLIQUE.centre_mm) @ np.array((0.6, 0.5, 0.4))
+    image, other = (OBLIQUE.image(2000 + shading + texture(OBLIQUE, seed)) for seed in (1, 2))
+    inner = (slice(cut_vox, -cut_vox),) * 3
+    assert correlation(image, image[inner]) > 0.99
+    assert correlation(image, other[inner]) == 0.0
+
+
 # --- the command ---------------------------------------------------------------------------------------
 
 
@@ -248,3 +294,88 @@ def test_the_command_reports_and_its_exit_code_says_whether_anything_is_wrong(
     assert written["findings"][0]["code"] == "missing_file"
     assert run(data, "--layout", "nifti") == 2
     assert "not known" in capsys.readouterr().err
+
+
+def write_manifest(folder: Path) -> Path:
+    """The same files as a manifest beside them."""
+    rows = ["case,patient,mr,trus,mr_labels,trus_labels"]
+    for name in NAMES:
+        files = (f"{part}/{name}.nii.gz" for part in ("mr_images", "us_images", "mr_labels", "us_labels"))
+        rows.append(",".join((name, name, *files)))
+    path = folder / "manifest.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("checked", "output"),
+    [
+        ("manifest.csv", "manifest.csv"),
+        ("manifest.csv", "mr_images/../us_labels/b.nii.gz"),
+        (".", "manifest.csv"),
+        (".", "notes.json"),
+        (".", "mr_images"),
+    ],
+)
+def test_nothing_but_an_earlier_report_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], checked: str, output: str
+) -> None:
+    write_manifest(write_distinct(tmp_path))
+    (tmp_path / "notes.json").write_text('{"layout": "mine"}')
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert run(tmp_path / checked, "--output", tmp_path / output) == InputError.exit_code
+    said = capsys.readouterr()
+    assert "The output" in said.err
+    assert not said.out, "it is refused before the check"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("output", ["splits.json", "manifest.csv", "us_labels/e.nii.gz"])
+def test_no_report_becomes_a_part_of_the_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    write_distinct(tmp_path)
+    assert run(tmp_path, "--output", tmp_path / output) == InputError.exit_code
+    assert "the data set itself" in capsys.readouterr().err
+    assert not (tmp_path / output).exists()
+
+
+def test_the_folder_of_the_report_is_made_and_what_cannot_be_one_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = write_distinct(tmp_path / "data"), tmp_path / "new" / "folder" / "found.json"
+    assert run(data, "--output", output) == 0
+    assert json.loads(output.read_text())["cases"] == 4
+    capsys.readouterr()
+    assert run(data, "--output", output / "found.json") == InputError.exit_code
+    said = capsys.readouterr()
+    assert "cannot be written" in said.err
+    assert not said.out, "it is refused before the check"
+
+
+def test_findings_are_shown_even_where_their_file_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(text: str, path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("MRTRUSTraining.data.check.write_text_atomically", full)
+    assert run(write_distinct(tmp_path / "data"), "--output", tmp_path / "found.json") != 0
+    assert "nothing was found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["odd[red]", "odd[", "[bold", ":x:"])
+def test_names_are_printed_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Markup and emoji codes of the library that prints; `[/x]` alone would be an error."""
+    monkeypatch.setenv("COLUMNS", "300")
+    data = write_distinct(tmp_path / name / "x]", names=("a", "b"))
+    (data / "us_labels" / "b.nii.gz").unlink()
+    assert run(data) == InputError.exit_code
+    shown = capsys.readouterr().out
+    assert f"{data}: 2 cases" in shown
+    assert f"lacks {data}" in shown
+    write_distinct(data, names=("a", "b"))
+    assert run(data) == 0
+    assert f"{data}: 2 cases" in capsys.readouterr().out

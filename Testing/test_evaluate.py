@@ -415,6 +415,17 @@ def test_pairs_without_the_figure_are_left_out() -> None:
     assert np.isnan(summarise([2.0], ["a"]).sd)
 
 
+def test_one_patient_has_no_interval() -> None:
+    """However many pairs it has: resampling it would draw the same mean each time."""
+    one = summarise([1.0, np.nan], ["a", "b"])
+    assert (one.mean, one.pairs) == (1.0, 1)
+    assert np.isnan([one.low, one.high]).all()
+    assert (one.shown(2), one.shown_difference(2)) == ("1.00 ± – [–]", "+1.00 [–]")
+    sweeps = summarise([1.0, 3.0], ["a", "a"])
+    assert (sweeps.shown(1), sweeps.pairs) == ("2.0 ± 1.4 [–]", 2)
+    assert summarise([1.0, 3.0], ["a", "b"]).shown(1) == "2.0 ± 1.4 [1.0, 3.0]"
+
+
 def test_same_seed_same_interval() -> None:
     values = np.random.default_rng(2).normal(size=30).tolist()
     patients = [str(n) for n in range(30)]

@@ -117,6 +117,32 @@ def test_labels_go_with_their_image() -> None:
     assert mask_volume_ml(found.labels[0]) == pytest.approx(4 / 3 * np.pi * 0.729, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("beyond_mm", "share"), [(-3.5, 1.0), (-2.0, 0.93), (-1.0, 0.74), (0.0, 0.5), (9.0, 0.0)]
+)
+def test_a_landmark_that_trimming_cuts_is_emptied_not_moved(beyond_mm: float, share: float) -> None:
+    """A ball of 3 mm radius whose centre lies that far beyond the last plane that is kept; the gland stays.
+
+    Of a ball with a cap of height h gone, π h² (3 r - h) / 3 of 4 π r³ / 3 is lost.
+    """
+    grid = Grid((60, 60, 120), (0.5, 0.5, 0.5))
+    edge_mm = 0.5 * (kept_slices(120, SETTINGS.trus)[1] + 0.5)
+    ball = ellipsoid(grid, (3, 3, 3), centre_mm=(15.0, 15.0, edge_mm + beyond_mm))
+    found = prepare(ramp(grid), (ball, ball), SETTINGS.trus, name="a")
+    assert found.kept == pytest.approx((share, share), abs=0.04)
+    assert found.left_out == (() if share > 0.9 else (1,))
+    assert array(found.labels[1]).any() == (share > 0.9)
+    assert array(found.labels[0]).any() == (share > 0)
+    if share > 0.9:
+        np.testing.assert_allclose(mask_centroid_mm(found.labels[1]), mask_centroid_mm(ball), atol=0.3)
+
+
+def test_an_empty_label_is_no_landmark_left_out() -> None:
+    ball = ellipsoid(OBLIQUE, (9, 9, 9), centre_mm=tuple(OBLIQUE.centre_mm))
+    found = prepare(ramp(OBLIQUE), (ball, ball * 0), SETTINGS.trus, name="a")
+    assert (found.kept, found.left_out) == ((1.0, None), ())
+
+
 def test_too_few_slices_are_refused() -> None:
     thin = Grid((40, 40, 9), (1.5, 1.5, 4.0))
     with pytest.raises(InputError, match=r"scan\.nii has 9 slices"):
@@ -236,6 +262,32 @@ def test_a_data_set_becomes_a_prepared_one(tmp_path: Path) -> None:
     assert (record["cases"][1]["case"], trus["slices_kept"]) == ("b", [7, 27])
     assert trus["prepared_size_vox"] == list(case.trus.GetSize())
     assert record["cases"][0]["mr"]["labels_kept"][0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_landmarks_that_are_cut_off_are_named_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second landmark of a in TRUS reaches into the first quarter of the frames, which is not kept."""
+    write_dataset(tmp_path / "data", "muregpro", ("a", "b"))
+    path = tmp_path / "data" / "us_labels" / "a.nii.gz"
+    image = sitk.ReadImage(str(path))
+    channels = array(image)
+    channels[2] = 0
+    channels[2, 5:9, 12:16, 12:16] = 1
+    changed = sitk.GetImageFromArray(channels, isVector=False)
+    changed.CopyInformation(image)
+    sitk.WriteImage(changed, str(path))
+    prepare_paper_b(tmp_path / "data", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "1 landmark of 1 case" in said
+    assert "left out: landmark 2 of a." in said
+    first, second = (load_case(case) for case in find_cases(tmp_path / "out", "muregpro"))
+    assert first.label_names == ("gland", "landmark 1")
+    assert second.label_names == ("gland", "landmark 1", "landmark 2")
+    record = json.loads((tmp_path / "out" / "prepared.json").read_text())["cases"][0]
+    assert record["trus"]["labels"] == ["gland", "landmark 1", "landmark 2"]
+    assert record["trus"]["labels_kept"][1:] == [1.0, 0.5]
+    assert (record["mr"]["labels_left_out"], record["trus"]["labels_left_out"]) == ([], ["landmark 2"])
 
 
 def test_public_volumes_get_their_axes_before_the_header_is_theirs(tmp_path: Path) -> None:

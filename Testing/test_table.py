@@ -85,6 +85,18 @@ def test_a_line_has_published_and_own_figures_side_by_side() -> None:
     assert untrained == "| Ours (1) | 0.859 ± 0.035 | – | – | – | 4.65 ± 1.76 | – | – | – | 9 steps |"
 
 
+def test_figures_of_one_patient_have_no_interval() -> None:
+    figures = {"rigid": {"dsc": [0.8, 0.9]}, "ours": {"dsc": [0.9, 0.9]}}
+    place = Place("1", 1, "Ours")
+    line = line_of("ours", place, "1", figures=figures, patients=["a", "a"], training="9 steps")
+    page = table_markdown("1", [line], title="Table 1", command="mrtrus-train table 1")
+    assert "| 0.900 ± 0.000 [–] | +0.050 [–] |" in page
+    table = table_csv("1", [line])
+    assert "nan" not in page + table
+    row = next(csv.DictReader(table.splitlines()))
+    assert (row["dsc_mean"], row["dsc_low"], row["dsc_minus_rigid_high"]) == ("0.9000", "", "")
+
+
 def test_a_figure_that_rigid_has_not_is_not_compared_with_it() -> None:
     figures = {"rigid": {"dsc": [0.8] * 6}, "rern": {"dsc": [0.7] * 6, "accuracy": [0.9] * 6}}
     place = find_row("rern").place("B")

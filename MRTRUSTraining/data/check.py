@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any, cast
 
 import numpy as np
@@ -20,11 +21,13 @@ from .case_files import LAYOUTS, Case, Layout
 from .cases import detect_layout, list_cases
 from .duplicates import Fingerprint, duplicates
 from .folders import Root, roots
-from .splits import Parts, leaks, own_parts
+from .manifest import MANIFEST_NAME, manifest_path
+from .splits import SPLIT_NAME, Parts, leaks, own_parts
 
-# Copies shifted by a centimetre, cut off, of other contrast and noise correlate above 0.93; on the 73 real
-# pairs different patients stay below 0.78 in MR and 0.88 in TRUS, where sweeps look alike.
-SAME_IMAGE = 0.92
+# On the 73 real pairs different patients stay below 0.77 in MR and 0.82 in TRUS, where sweeps look alike.
+# Copies of them that are moved by 8 mm, turned by 3°, cut off by 5 voxels a side, noisy or of other contrast
+# correlate above 0.94; a TRUS of small content that was cut off came to 0.89.
+SAME_IMAGE = 0.88
 # Of one patient, sweeps of one session correlate up to 0.99 and are no fault.
 SAME_SWEEP = 0.995
 # Scanners of one study differ by less than these factors.
@@ -63,14 +66,57 @@ def check(
     if layout not in ("auto", *LAYOUTS):
         raise InputError(f"The layout {layout!r} is not known; use auto, {', '.join(LAYOUTS)}.")
     known = detect_layout(data) if layout == "auto" else cast(Layout, layout)
+    if output is not None:
+        _check_output(output, data, known)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Checking", total=1.0)
         report = check_data(data, known, on_progress=lambda share: progress.update(task, completed=share))
+    # First, so that a disk that is full by now does not cost the findings.
+    _print(report, data)
     if output is not None:
         write_text_atomically(report.to_json(), output)
-    _print(report, data)
     if report.errors:
         raise typer.Exit(InputError.exit_code)
+
+
+def _check_output(output: Path, data: Path, layout: Layout) -> None:
+    """`InputError` unless a report may be written there, before every image is read; makes its folder."""
+    target = output.resolve()
+    if target in _own_files(data, layout) or target.parent in _image_folders(data, layout):
+        raise InputError(f"The output {output} is a place of the data set itself; give another file.")
+    if output.exists() and not _is_report(output):
+        raise InputError(f"The output {output} exists and is not the report of a check; give another file.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"The output {output} cannot be written ({error.strerror}); give another."
+        ) from error
+
+
+def _own_files(data: Path, layout: Layout) -> set[Path]:
+    """Every file that is read of a data set, those included that it may lack."""
+    table = manifest_path(data) if layout == "manifest" else data / MANIFEST_NAME
+    named = [path for case in list_cases(data, layout) for path in case.files]
+    return {path.resolve() for path in (data, table, data / SPLIT_NAME, *named)}
+
+
+def _image_folders(data: Path, layout: Layout) -> set[Path]:
+    """The folders of which every image is a case."""
+    if layout == "manifest":
+        return set()
+    return {folder.resolve() for root in roots(data, layout) for folder in root.folders}
+
+
+def _is_report(path: Path) -> bool:
+    """Whether the file is what `CheckReport.to_json` writes."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"layout", "findings"} <= content.keys()
 
 
 def check_data(
@@ -174,7 +220,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _repeated(cohort: _Cohort, cases: Sequence[Case], parts: Parts) -> Iterator[Finding]:
-    """The same image in two cases: a fault, unless one patient's MR goes with several sweeps."""
+    """The same image or patient in two cases: a fault, unless one patient's MR goes with several sweeps."""
     patients = {case.name: case.patient for case in cases}
     part_of = {name: part for part, names in parts.items() for name in names}
     same = {
@@ -182,8 +228,10 @@ def _repeated(cohort: _Cohort, cases: Sequence[Case], parts: Parts) -> Iterator[
         for side, prints in cohort.prints.items()
     }
     for side, pairs in same.items():
+        # Two sweeps of one patient are as alike as copies are.
+        alike = "is the same image" if side == "MR" else "is the same image or another of the same patient"
         for (a, b), value in pairs.items():
-            what = f"The {side} of cases {a} and {b} is the same image (correlation {value:.2f})"
+            what = f"The {side} of cases {a} and {b} {alike} (correlation {value:.2f})"
             if patients[a] == patients[b]:
                 if side == "MR" and min(value, same["TRUS"].get((a, b), 0.0)) > SAME_SWEEP:
                     message = (
@@ -201,16 +249,17 @@ def _repeated(cohort: _Cohort, cases: Sequence[Case], parts: Parts) -> Iterator[
 
 def _print(report: CheckReport, data: Path) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
-    counts = f"{report.cases} cases of {report.patients} patients, layout {report.layout}"
+    # Names may hold brackets and colons, which are markup and emoji in a plain string.
+    counts = f"{data}: {report.cases} cases of {report.patients} patients, layout {report.layout}"
     if not report.findings:
-        console.print(f"{data}: {counts}; nothing was found.")
+        console.print(Text(f"{counts}; nothing was found."))
         return
-    table = Table("severity", "what", "finding", title=f"{data}: {counts}")
+    table = Table("severity", "what", "finding", title=Text(counts))
     for finding in report.findings:
-        table.add_row(finding.severity, finding.code, escape(finding.message))
+        table.add_row(finding.severity, finding.code, Text(finding.message))
     console.print(table)
     console.print(f"{len(report.errors)} error(s), {len(report.findings) - len(report.errors)} warning(s)")

@@ -1,15 +1,15 @@
-"""Images that occur twice in a data set, found by correlation whatever their names, shifts and contrasts."""
+"""Images that occur twice in a data set, by correlation whatever their names, axes, places and contrasts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations, product
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy.fft import irfftn, rfftn
-from scipy.ndimage import gaussian_filter, shift
+from scipy.ndimage import binary_erosion, gaussian_filter, shift
 
 from MRTRUSRegistrationLib.geometry import Grid, resample
 
@@ -23,42 +23,96 @@ _PADDED_VOX = 48
 _WORTH_A_LOOK = 0.55
 _SMALLEST_OVERLAP = 0.3
 _BLACK = 0.02
+# Quantiles of the band, in standard deviations: of different patients they are 0.03 apart and more.
+_QUANTILES = np.linspace(0.03, 0.97, 31)
+_SAME_LEVELS = 0.01
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What of an image is compared: `band` (k, j, i) within `inside`, at 3 mm, zero mean and unit length."""
+    """What of an image is compared: `values` (k, j, i) at 3 mm, of which those `inside` are content."""
 
-    band: np.ndarray
+    values: np.ndarray
     inside: np.ndarray
 
     @classmethod
     def of(cls, image: sitk.Image) -> Fingerprint:
-        """The middle 96 mm of a 3-D image along its own axes, smoothed, without the large-scale shading."""
-        whole = Grid.of(image)
+        """The middle 96 mm of a 3-D image, along its own axes in the order and direction L, P, S."""
+        oriented = sitk.DICOMOrient(sitk.Cast(image, sitk.sitkFloat32), "LPS")
+        # Black is where the darkest voxel is, which need not be zero.
+        oriented -= float(sitk.GetArrayViewFromImage(oriented).min())
+        whole = Grid.of(oriented)
         grid = Grid.centred(whole.centre_mm, (_SIDE_VOX,) * 3, (_SPACING_MM,) * 3, whole.direction)
         seen = resample(whole.blank() + 1, grid)
-        values = sitk.GetArrayFromImage(resample(sitk.Cast(image, sitk.sitkFloat32), grid))
+        values = sitk.GetArrayFromImage(resample(oriented, grid))
         # The black around a sweep, or where a copy was padded, is no content.
-        inside = (sitk.GetArrayFromImage(seen) > 0) & (values > _BLACK * np.percentile(values, 99))
-        band = _smoothed(values, inside, _FINE_MM) - _smoothed(values, inside, _COARSE_MM)
-        band = np.where(inside, band - band[inside].mean(), 0.0)
-        length = np.linalg.norm(band)
-        return cls((band / (length or 1.0)).astype(np.float32), inside)
+        return cls(values, (sitk.GetArrayFromImage(seen) > 0) & (values > _BLACK * np.percentile(values, 99)))
+
+    @property
+    def band(self) -> np.ndarray:
+        """(k, j, i) structures of the sizes that are compared, of unit length."""
+        band = _band(self.values, self.inside)
+        return (band / (np.linalg.norm(band) or 1.0)).astype(np.float32)
+
+    def turned(self) -> Iterator[Fingerprint]:
+        """The image as it would be with every other order and direction of its axes, mirrored or not."""
+        for order in permutations(range(3)):
+            for steps in product((1, -1), repeat=3):
+                cut = tuple(slice(None, None, step) for step in steps)
+                if (order, steps) != ((0, 1, 2), (1, 1, 1)):
+                    yield Fingerprint(self.values.transpose(order)[cut], self.inside.transpose(order)[cut])
+
+
+@dataclass(frozen=True)
+class _Searched:
+    """A fingerprint with the spectrum of its band, and the quantiles of the band, which no turn changes."""
+
+    fingerprint: Fingerprint
+    spectrum: np.ndarray
+    levels: np.ndarray
+
+    @classmethod
+    def of(cls, found: Fingerprint) -> _Searched:
+        band = found.band
+        inside = band[found.inside]
+        # An image without content is like no other.
+        levels = np.quantile(inside, _QUANTILES) if inside.size else np.full(_QUANTILES.shape, np.nan)
+        # To the scale of standard deviations, as the band has unit length and zero mean.
+        return cls(found, rfftn(band, (_PADDED_VOX,) * 3), levels * np.sqrt(inside.size))
 
 
 def duplicates(
     fingerprints: Mapping[str, Fingerprint], *, threshold: float
 ) -> Iterator[tuple[str, str, float]]:
-    """Pairs of names whose images correlate above `threshold` at the best shift, with that correlation."""
-    spectra = {name: rfftn(found.band, (_PADDED_VOX,) * 3) for name, found in fingerprints.items()}
+    """Pairs of names whose images correlate above `threshold` at the best shift, with that correlation.
+
+    Copies that show less than about two thirds of the image along each axis may be missed. A copy whose
+    header no longer says how its axes lie is found where it is whole and its contrast is that of the other
+    but for factor and offset; one that has lost its spacing, too, is not found.
+    """
+    searched = {name: _Searched.of(found) for name, found in fingerprints.items()}
     for first, second in combinations(fingerprints, 2):
-        surface = irfftn(spectra[first] * spectra[second].conj(), (_PADDED_VOX,) * 3)
-        if surface.max() < _WORTH_A_LOOK:
-            continue
-        found = _overlap_correlation(fingerprints[first], fingerprints[second], _best_shift_vox(surface))
+        a, b = searched[first], searched[second]
+        found = _best_correlation(a, b)
+        # All turns of all pairs would take hours; of different patients no pair comes as far as this.
+        if found <= threshold and np.abs(a.levels - b.levels).max() < _SAME_LEVELS:
+            found = max(_best_correlation(a, _Searched.of(turned)) for turned in b.fingerprint.turned())
         if found > threshold:
             yield first, second, found
+
+
+def _best_correlation(first: _Searched, second: _Searched) -> float:
+    """Of two images at the shift that fits best; 0 where none is worth a look."""
+    surface = irfftn(first.spectrum * second.spectrum.conj(), (_PADDED_VOX,) * 3)
+    if surface.max() < _WORTH_A_LOOK:
+        return 0.0
+    return _overlap_correlation(first.fingerprint, second.fingerprint, _best_shift_vox(surface))
+
+
+def _band(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """(k, j, i) smoothed values without the large-scale shading, zero mean inside and zero outside."""
+    band = _smoothed(values, inside, _FINE_MM) - _smoothed(values, inside, _COARSE_MM)
+    return np.where(inside, band - band[inside].mean(), 0.0) if inside.any() else np.zeros_like(values)
 
 
 def _smoothed(values: np.ndarray, inside: np.ndarray, sigma_mm: float) -> np.ndarray:
@@ -82,12 +136,18 @@ def _best_shift_vox(surface: np.ndarray) -> np.ndarray:
 
 
 def _overlap_correlation(first: Fingerprint, second: Fingerprint, shift_vox: np.ndarray) -> float:
-    """Pearson correlation over the voxels that both images show once the second is shifted."""
-    moved = shift(second.band, shift_vox, order=3, mode="constant")
+    """Pearson correlation over the voxels that both images show once the second is shifted.
+
+    Both bands are taken of the common voxels alone: near the border of a copy that was cut off they would
+    differ, as one image has values beyond it.
+    """
+    moved = shift(second.values, shift_vox, order=1, mode="nearest")
     both = first.inside & (shift(second.inside.astype(np.float32), shift_vox, order=1) > 0.99)
     if both.sum() < _SMALLEST_OVERLAP * min(first.inside.sum(), second.inside.sum()):
         return 0.0
-    a, b = first.band[both], moved[both]
-    if a.std() == 0 or b.std() == 0:
+    # All smoothed images are alike at their border, so that of different patients' would correlate.
+    inner = binary_erosion(both, np.ones((3, 3, 3), bool))
+    a, b = (_band(values, both)[inner] for values in (first.values, moved))
+    if not inner.any() or a.std() == 0 or b.std() == 0:
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import typer
 
@@ -23,6 +22,7 @@ from .sources import SourceCase, SourceVolume, data_set_cases, folder_cases
 
 RECORD_NAME = "prepared.json"
 _FOLDERS = {"MR": "mr", "TRUS": "us"}
+_SHOWN = 5
 
 
 def prepare_paper_b(
@@ -61,7 +61,7 @@ def prepare_paper_b(
         _write_json(folder / RECORD_NAME, {"settings": asdict(settings), "cases": records})
         if known is not None:
             _write_split(source, known, folder)
-    print(f"{len(records)} cases prepared in {output}; {RECORD_NAME} says how.")
+    print(f"{len(records)} cases prepared in {output}; {RECORD_NAME} says how.{_left_out(records)}")
 
 
 def write_case(case: SourceCase, settings: PaperBSettings, folder: Path) -> dict[str, Any]:
@@ -80,6 +80,25 @@ def write_case(case: SourceCase, settings: PaperBSettings, folder: Path) -> dict
     return record
 
 
+def _left_out(records: Sequence[dict[str, Any]]) -> str:
+    """A sentence on the landmarks that either side of a case has lost; empty where there are none."""
+    # A landmark that both sides have lost counts once.
+    names = dict.fromkeys(
+        (name, record["case"])
+        for record in records
+        for side in _FOLDERS
+        for name in record.get(side.casefold(), {}).get("labels_left_out", ())
+    )
+    if not names:
+        return ""
+    cases = len({case for _, case in names})
+    shown = ", ".join(f"{name} of {case}" for name, case in list(names)[:_SHOWN])
+    return (
+        f"\n{len(names)} landmark{'' if len(names) == 1 else 's'} of {cases} case{'' if cases == 1 else 's'} "
+        f"reach beyond what is kept and are left out: {shown}{', …' if len(names) > _SHOWN else ''}."
+    )
+
+
 def _files(prepared: Prepared) -> Iterator[tuple[str, sitk.Image]]:
     """The image, and the labels as channels of one file where there are any."""
     yield "images", prepared.image
@@ -90,7 +109,7 @@ def _files(prepared: Prepared) -> Iterator[tuple[str, sitk.Image]]:
 
 
 def _record(volume: SourceVolume, prepared: Prepared) -> dict[str, Any]:
-    """What was done, and how much of every label is left (by volume, in the order of the channels)."""
+    """What was done, the share of every label that lies in what is kept, the landmarks left out for it."""
     return {
         "source": volume.path.name,
         "acquisition": volume.acquisition,
@@ -99,18 +118,10 @@ def _record(volume: SourceVolume, prepared: Prepared) -> dict[str, Any]:
         "slices_kept": prepared.slices,
         "prepared_size_vox": prepared.image.GetSize(),
         "prepared_spacing_mm": _rounded(prepared.image.GetSpacing()),
-        "labels_kept": [
-            _kept(before, after) for before, after in zip(volume.labels, prepared.labels, strict=True)
-        ],
+        "labels": volume.label_names,
+        "labels_kept": [share if share is None else round(share, 3) for share in prepared.kept],
+        "labels_left_out": [volume.label_names[n] for n in prepared.left_out],
     }
-
-
-def _kept(before: sitk.Image, after: sitk.Image) -> float | None:
-    volumes = [
-        np.count_nonzero(sitk.GetArrayViewFromImage(label)) * float(np.prod(label.GetSpacing()))
-        for label in (before, after)
-    ]
-    return round(volumes[1] / volumes[0], 3) if volumes[0] else None
 
 
 def _rounded(values: tuple[float, ...]) -> list[float]:

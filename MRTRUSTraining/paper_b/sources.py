@@ -33,12 +33,16 @@ _ACQUISITION = {
 
 @dataclass(frozen=True)
 class SourceVolume:
-    """One image of a case with its binary label channels on the same grid; `acquisition` from DICOM."""
+    """One image of a case with its binary label channels on the same grid; `acquisition` from DICOM.
+
+    `label_names` are the gland's and the landmarks', a number each where they have no names.
+    """
 
     modality: Modality
     path: Path
     image: sitk.Image
     labels: tuple[sitk.Image, ...]
+    label_names: tuple[str, ...]
     acquisition: dict[str, str]
 
 
@@ -54,13 +58,12 @@ def data_set_cases(data: Path, layout: Layout) -> Iterator[SourceCase]:
     """The pairs of a data set, with the axes that its loader knows."""
     for case in find_cases(data, layout):
         loaded = load_case(case)
-        volumes = (
-            SourceVolume("MR", case.mr_path, loaded.mr, loaded.mr_labels, acquisition(case.mr_path)),
-            SourceVolume(
-                "TRUS", case.trus_path, loaded.trus, loaded.trus_labels, acquisition(case.trus_path)
-            ),
+        sides: tuple[tuple[Modality, Path, sitk.Image, tuple[sitk.Image, ...]], ...] = (
+            ("MR", case.mr_path, loaded.mr, loaded.mr_labels),
+            ("TRUS", case.trus_path, loaded.trus, loaded.trus_labels),
         )
-        yield SourceCase(case.name, volumes)
+        volumes = (SourceVolume(*side, loaded.label_names, acquisition(side[1])) for side in sides)
+        yield SourceCase(case.name, tuple(volumes))
 
 
 def folder_cases(folder: Path) -> Iterator[SourceCase]:
@@ -114,4 +117,5 @@ def _volume(folder: Path, modality: Modality, name: str) -> SourceVolume | None:
         volume = open_label_file(labels_path)
         parts = [binary(part) for part in channels(volume.read())]
         labels = [on_image_grid(part, loaded, name=str(labels_path)) for part in parts]
-    return SourceVolume(modality, path, loaded.image, tuple(labels), acquisition(path))
+    names = tuple("gland" if n == 0 else f"landmark {n}" for n in range(len(labels)))
+    return SourceVolume(modality, path, loaded.image, tuple(labels), names, acquisition(path))
