@@ -158,9 +158,10 @@ def _prepared(case: Case, settings: RegistrationSettings, cache: Path | None) ->
     seen = [seeing(each) for each in seers.values()]
     how_seen = (seen, drawing(settings.segmenters), by_drawn, settings.coordinates)
     kept = tuple(field.name for field in fields(RegistrationSample))
+    box = () if settings.box == "gland" else (settings.box,)
     content = cached(
         cache,
-        ("registration", case.reading, settings.preprocessing, settings.grid_vox, how, how_seen, kept),
+        ("registration", case.reading, settings.preprocessing, settings.grid_vox, how, how_seen, kept, *box),
         case.files,
         lambda: _prepared_anew(case, settings, cache).__dict__,
     )

@@ -309,6 +309,22 @@ def test_label_carried_beside_the_image_has_its_whole_error(shift_vox: int) -> N
     assert not rows[0].lost
 
 
+@pytest.mark.parametrize(("shift_mm", "lost"), [(30.0, False), (80.0, True)])
+def test_a_label_is_looked_for_as_far_along_thick_slices(shift_mm: float, lost: bool) -> None:
+    """Counted in voxels of the finest side, 45 mm would be 300 mm along the slices."""
+    grid = Grid((40, 40, 20), (0.3, 0.3, 2.0))
+    label = ball(grid, 3.0)
+    rows = landmark_rows(
+        landmarks_of(label),
+        landmarks_of(label),
+        transform=translation((0.0, 0.0, -shift_mm)),
+        initial=translation((0.0, 0.0, 0.0)),
+        trus_grid=grid,
+    )
+    assert rows[0].lost is lost
+    assert rows[0].error_mm is None if lost else rows[0].error_mm == pytest.approx(shift_mm, abs=1e-3)
+
+
 def test_label_carried_out_of_the_image_is_lost_not_dropped() -> None:
     label, other = ball(GRID, 4.0), ball(GRID, 3.0, (2.0, 0.0, 0.0))
     rows = landmark_rows(

@@ -21,6 +21,7 @@ from .results import LandmarkRow, Landmarks, Measures
 Stage = Literal["initial", "rigid", "final"]
 # How far from the TRUS image a landmark is still looked for.
 SURROUNDINGS_MM = 45.0
+_SEARCH_SPACING_MM = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def landmark_rows(
 ) -> tuple[LandmarkRow, ...]:
     """The error of every landmark before and after, as the distance of its centroids in TRUS space.
 
-    Landmarks given as labels are warped linearly onto `trus_grid`, grown by `SURROUNDINGS_MM` where they
+    Landmarks given as labels are warped linearly onto `trus_grid`, continued for `SURROUNDINGS_MM` where they
     reach its border, and located by the voxels above one half; where none is, by the centroid weighted with
     the warped label; where that is empty too (it was carried farther away) the landmark is lost: it has
     no distance (initial: nan) and `lost` says so. Points are carried from MR to TRUS by the inverse, and are
@@ -223,12 +224,35 @@ def _warped_centroid_mm(label: sitk.Image, transform: sitk.Transform, grid: Grid
     soft = sitk.Cast(label > 0, sitk.sitkFloat32)
     weights = sitk.GetArrayFromImage(resample(soft, grid, transform))
     if not weights.any() or _reaches_border(weights):
-        grid = grid.padded(int(np.ceil(SURROUNDINGS_MM / min(grid.spacing_mm))))
+        grid = _reached(soft, transform, grid) or grid
         weights = sitk.GetArrayFromImage(resample(soft, grid, transform))
     index_kji = centroid_vox(weights)
     if index_kji is None:
         return None
     return (grid.index_to_point @ np.append(index_kji[::-1], 1.0))[:3]
+
+
+def _reached(soft: sitk.Image, transform: sitk.Transform, grid: Grid) -> Grid | None:
+    """The part of the grid's lattice, up to `SURROUNDINGS_MM` beyond the grid, that a warped label reaches.
+
+    It is looked for coarsely first: all surroundings of a fine volume are hundreds of millions of voxels.
+    """
+    spacing_mm = np.maximum(grid.spacing_mm, _SEARCH_SPACING_MM)
+    extent_mm = np.array(grid.size_vox) * np.array(grid.spacing_mm) + 2 * SURROUNDINGS_MM
+    size = np.ceil(extent_mm / spacing_mm).astype(int)
+    coarse = Grid.centred(grid.centre_mm, tuple(size.tolist()), tuple(spacing_mm.tolist()), grid.direction)
+    found = np.argwhere(sitk.GetArrayFromImage(resample(soft, coarse, transform)) > 0)[:, ::-1]
+    if len(found) == 0:
+        return None
+    points = found @ coarse.index_to_point[:3, :3].T + np.array(coarse.origin_mm)
+    places = np.linalg.solve(grid.index_to_point[:3, :3], (points - np.array(grid.origin_mm)).T).T
+    margin = spacing_mm / np.array(grid.spacing_mm)
+    first = np.floor(places.min(axis=0) - margin).astype(int)
+    last = np.ceil(places.max(axis=0) + margin).astype(int)
+    start = grid.index_to_point @ np.append(first, 1.0)
+    return Grid(
+        tuple((last - first + 1).tolist()), grid.spacing_mm, tuple(start[:3].tolist()), grid.direction
+    )
 
 
 def _reaches_border(weights: np.ndarray) -> bool:
