@@ -203,6 +203,7 @@ def _check_loss(row: Row, source: str) -> None:
         raise InputError(f"{source}: method.loss.gland_decays is for structures: all.")
     if row.method.validation_draws < 1:
         raise InputError(f"{source}: method.validation_draws must be 1 or more.")
+    _check_unused(row.method, source)
     if row.method.loss.dice != "classes":
         return
     if any(row.method.loss.dice_scales_mm):
@@ -211,6 +212,20 @@ def _check_loss(row: Row, source: str) -> None:
     if row.method.loss.structures != "all":
         named = row.method.loss.structures
         raise InputError(f"{source}: method.loss.structures cannot be {named} with dice: classes; use all.")
+
+
+def _check_unused(method: RegistrationSettings, source: str) -> None:
+    """What is set and would do nothing."""
+    if method.margin_mm > 0 and method.inputs != "regions":
+        raise InputError(f"{source}: method.margin_mm is for inputs: regions; leave it out.")
+    if method.loss.dice == "weighted":
+        return
+    for name, value, default in (
+        ("gland_decays", method.loss.gland_decays, False),
+        ("dice_squared", method.loss.dice_squared, True),
+    ):
+        if value != default:
+            raise InputError(f"{source}: method.loss.{name} is for dice: weighted; leave it out.")
 
 
 def _check_network(row: Row, source: str) -> None:

@@ -141,7 +141,8 @@ def remarks_on(found: Sequence[MetricsRow]) -> list[str]:
     if smoothed:
         remarks.append(
             "Fields that folded, in the gland or beyond it, were smoothed where they did before they were "
-            f"measured. How many, and the mean share of the gland that had folded: {', '.join(smoothed)}."
+            "measured. How many, and the share of the gland that had folded, in the mean over all pairs: "
+            f"{', '.join(smoothed)}."
         )
     if lost:
         remarks.append(

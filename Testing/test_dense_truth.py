@@ -9,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from tiny_networks import Shift
 
-from MRTRUSRegistrationLib.regions import region_grid
+from MRTRUSRegistrationLib.regions import region_grid, regions_of_interest
 from MRTRUSRegistrationLib.rigid import align_rigid, gland_initial
 from MRTRUSRegistrationLib.transforms import transform_points_mm
 from MRTRUSTraining.data.augmentation import IntensityRange, SpatialRange, flip_displacement
@@ -276,6 +276,31 @@ def test_prepared_samples_come_back_from_the_cache(
     assert torch.equal(truth_of(found), truth_of(sample))
     assert torch.equal(found.moving_image, sample.moving_image)
     assert (found.name, found.voxel_mm, found.change_vox) == (sample.name, 1.5, None)
+
+
+def test_pairs_in_another_box_are_not_taken_from_the_cache(
+    folder: Path, case: LoadedCase, tmp_path: Path
+) -> None:
+    about_volume = replace(SETTINGS, box="volume")
+    grids = [region_grid(case.trus_gland, draft_card(each))[0] for each in (SETTINGS, about_volume)]
+    assert grids[0] != grids[1]
+    plain, other = (
+        prepare_samples(find_cases(folder, "muregpro"), each, tmp_path)[0]
+        for each in (SETTINGS, about_volume)
+    )
+    assert not torch.equal(plain.fixed_image, other.fixed_image)
+
+
+def test_training_shows_the_same_margin_as_the_pipeline(case: LoadedCase, sample: RegistrationSample) -> None:
+    settings = replace(SETTINGS, margin_mm=6.0, mask_error=NOTHING, alignment="initial", intensity_floor=0.0)
+    task = RegistrationTask(settings, [[sample]], [sample])
+    _, shown = task._as_segmented(sample, np.random.default_rng(0))
+    card = draft_card(settings)
+    piped = regions_of_interest(case.mr, case.trus, case.mr_gland, case.trus_gland, case.initial, card).fixed
+    np.testing.assert_allclose(shown[1][0, 0].numpy(), sitk.GetArrayFromImage(piped), atol=0.02)
+    narrow = replace(settings, margin_mm=0.0)
+    _, plain = RegistrationTask(narrow, [[sample]], [sample])._as_segmented(sample, np.random.default_rng(0))
+    assert (shown[1] > 0).sum() > 1.3 * (plain[1] > 0).sum()
 
 
 def test_a_changed_truth_is_not_taken_from_the_cache(

@@ -94,6 +94,8 @@ def test_comments_are_kept_and_mark_a_made_up_study(tmp_path: Path) -> None:
     study = read_study([write(tmp_path, '# one, two,,\n"# MADE-UP STUDY, really",,,\n' + body)])
     assert study.comments == ("one, two", "MADE-UP STUDY, really")
     assert study.made_up
+    for own in ("# made-up study of mine\n", "# Made up, for a course\n"):
+        assert read_study([write(tmp_path, own + body)]).made_up
     for real in ("# real\n", "# These data are not made-up: real readings\n"):
         assert not read_study([write(tmp_path, real + body)]).made_up
 
@@ -695,6 +697,7 @@ def test_list_of_cases(tmp_path: Path) -> None:
     assert read_cases(write(tmp_path, "# a\nP1\n#2\n# b\n", "c.txt")) == CaseList(("P1", "#2"), comments=2)
     for text, message in (
         ("case\n", "names no cases"),
+        ("#Cases of 2024\ncase\nP1\n", r"c\.txt, row 2: the header case must be the first line but"),
         ("P1\nP1\n", "names the case P1 twice"),
         ("P1\np1\n", "names the case p1 twice"),
         ("patient,case\n1,P1\n\n2,\n", r"c\.txt, row 4: the case has no name"),

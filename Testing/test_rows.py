@@ -292,6 +292,13 @@ REGISTRATION = [
     ("method.loss", {"dice": "classes", "structures": "gland"}, "structures cannot be gland with dice"),
     ("method.margin_mm", -1.0, "margin_mm cannot be -1"),
     ("method.loss", {"gland_decays": True, "structures": "gland"}, "gland_decays is for structures: all"),
+    ("method.loss", {"gland_decays": True, "dice": "per-label"}, "gland_decays is for dice: weighted"),
+    ("method.loss", {"dice_squared": False, "dice": "classes"}, "dice_squared is for dice: weighted"),
+    (
+        "method",
+        {**registration_content()["method"], "margin_mm": 8.0, "inputs": "images"},
+        "for inputs: regions",
+    ),
     ("method.box", "trus", 'method.box cannot be "trus"'),
     ("method.loss", {"dice": "classes", "structures": "one"}, "structures cannot be one with dice: classes"),
     ("data.layout", "dicom", 'data.layout cannot be "dicom"'),

@@ -139,7 +139,7 @@ def test_smoothed_fields_and_lost_landmarks_stand_below_the_table() -> None:
         row,
     ]
     smoothed, lost = remarks_on(found)
-    assert smoothed.endswith("had folded: rern 1 (6.50 %).")
+    assert smoothed.endswith("in the mean over all pairs: rern 1 (6.50 %).")
     assert lost.endswith("no error: rern 2.")
     page = table_markdown("1", lines(), title="T", command="c", remarks=[smoothed, lost])
     assert page.index("| row") < page.index(smoothed) < page.index(lost) < page.index("Ours: mean")

@@ -172,6 +172,7 @@ def _wrong_setting(card: ModelCard) -> str | None:
     said, structures = card.settings, card.settings.get("structures")
     right = {key: _is_number(said[key]) for key in _NUMBERS if key in said}
     right["alignment"] = isinstance(said.get("alignment", ""), str)
+    right["margin_mm"] = right.get("margin_mm", True) and said.get("margin_mm", 0) >= 0
     right["box"] = said.get("box", "gland") in ("gland", "volume")
     if card.task == "structures":
         right["structures"] = isinstance(structures, list) and structures != [] and _are_texts(structures)

@@ -64,7 +64,7 @@ def read_cases(path: Path) -> CaseList:
     """The column `case` of a CSV file, or the first cell of every line of a file without that header.
 
     Blank lines are left out, and so are comments: lines that begin with `#` and a space. `InputError` names
-    the row without a name, or the case that is there twice.
+    the row without a name, the case that is there twice, or a header that is not the first line.
     """
     records = read_records(path, bare_comments=False)
     rows = [record for record in records if record.cells]
@@ -73,6 +73,12 @@ def read_cases(path: Path) -> CaseList:
     rows = rows[1:] if "case" in header else rows
     if not rows:
         raise InputError(f"{path} names no cases; write one a line.")
+    below = next((row for row in rows if row.cells[0].lower() == "case"), None)
+    if below is not None:
+        raise InputError(
+            f"{path}, row {below.number}: the header {', '.join(below.cells)} must be the first line but "
+            "comments, which begin with # and a space."
+        )
     names = [_case_name(path, row, column) for row in rows]
     folded = [name.casefold() for name in names]
     twice = [name for place, name in enumerate(names) if folded[place] in folded[:place]]

@@ -22,6 +22,7 @@ any of its rows, or in a file of their own that has `case` and no `reader`. Comm
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -40,6 +41,8 @@ POSITIVE_FROM = 4
 BENIGN = "benign"
 # How a comment begins that marks a study as made up.
 MADE_UP_MARK = "MADE-UP STUDY"
+# Also what a file of somebody's own may begin with; "not made up" does not.
+_MADE_UP = re.compile(r"made[- ]up\b", re.IGNORECASE)
 GRADE_GROUPS = {"3+3": 1, "3+4": 2, "4+3": 3, "4+4": 4, "3+5": 4, "5+3": 4, "4+5": 5, "5+4": 5, "5+5": 5}
 
 Rating = Literal["t2_score", "confidence", "laterality"]
@@ -120,8 +123,8 @@ class Study:
 
     @property
     def made_up(self) -> bool:
-        """Whether a comment begins with the mark of a made-up study."""
-        return any(comment.startswith(MADE_UP_MARK) for comment in self.comments)
+        """Whether a comment begins with the mark of a made-up study, in whatever letters it is written."""
+        return any(_MADE_UP.match(comment) for comment in self.comments)
 
     def sittings(self, rating: Rating) -> tuple[Sitting, ...]:
         """Sittings in which the rating was given, reader by reader."""
