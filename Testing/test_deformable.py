@@ -10,7 +10,7 @@ import torch
 from scene_fixtures import cubic_displaced
 from scipy.ndimage import binary_dilation, binary_erosion
 from shapes import array, bump_mm, cube_grid, ellipsoid, overlap, points_mm, turned
-from tiny_networks import Rough, Shift, Turn, Undefined, Wave, install
+from tiny_networks import Shift, Turn, Undefined, Wave, install
 
 from MRTRUSRegistrationLib.deformable import (
     SynSettings,
@@ -263,21 +263,6 @@ def test_a_field_without_folds_is_left_as_it_is() -> None:
         moved = np.array(transform.TransformPoint(point[:3].tolist())) - point[:3]
         # Storing smooths by 1 mm: a bump 8 mm wide loses a few percent of its height.
         np.testing.assert_allclose(moved, field_mm[k, j, i], atol=0.2)
-
-
-def test_folds_beyond_the_gland_leave_the_gland_alone(tmp_path: Path) -> None:
-    found = deform("LPS", model(Rough(1.5), tmp_path))
-    assert found.warnings == ()
-    assert found.own_folds_percent == 0
-    _, gland = trus_case("LPS")
-    points = mask_points_mm(gland)[::97]
-    moved = transform_points_mm(found.transform, points) - points
-    to_left = np.reshape(OBLIQUE_LPS, (3, 3))[:, 0]
-    assert np.linalg.norm(moved - 1.5 * 1.5 * to_left, axis=1).mean() < 0.2
-    # A box that was set without the gland keeps its field, which is smoothed then.
-    settings = {"intensity_floor": 0.5, "box": "volume"}
-    kept = deform("LPS", model(Rough(1.5), tmp_path, settings=settings))
-    assert [warning.code for warning in kept.warnings] == ["field_smoothed"]
 
 
 def test_a_field_is_smoothed_only_where_it_folds() -> None:

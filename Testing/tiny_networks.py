@@ -72,21 +72,6 @@ class Wave(torch.nn.Module):
         return torch.cat([zero, zero, wave], dim=1)
 
 
-class Rough(torch.nn.Module):
-    """A shift along the last axis that folds where there is no gland, more than two voxels beyond it."""
-
-    def __init__(self, shift_vox: float) -> None:
-        super().__init__()
-        self.shift_vox = shift_vox
-
-    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
-        near = torch.nn.functional.max_pool3d((fixed > 0).float(), 5, stride=1, padding=2)
-        place = torch.arange(fixed.shape[4], dtype=torch.float32, device=fixed.device)
-        wave = 3.0 * torch.sin(place * (6.283185307 / 8.0)) + torch.zeros_like(fixed)
-        zero = torch.zeros_like(fixed)
-        return torch.cat([zero, zero, self.shift_vox * near + wave * (1 - near)], dim=1)
-
-
 class Undefined(torch.nn.Module):
     """A network that has gone wrong."""
 

@@ -35,8 +35,6 @@ _LARGEST_ROTATION_DEG = 20.0
 # the whole region, differs by a factor of 1.59 at most (MRTRUSTraining.evaluation.structure_ratio).
 _MOST_VOLUME_RATIO = 2.5
 _LEAST_STRUCTURE_ML = 0.05
-# What the networks of structures are exported with.
-_EXTENSION_MM = 9.0
 # Where the gland's weight is less, an extended field fades to zero.
 _LEAST_WEIGHT = 1e-4
 _STORED_SPACING_MM = 1.0
@@ -73,9 +71,8 @@ def deform_with_network(
     """Run a registration network on the regions of interest.
 
     `rigid` maps TRUS points to MR points; `axes` says how the TRUS axes lie where the header does not,
-    `mr_axes` those of the MR. A card that names `structures` has them found in both images first. One with
-    `extend_mm` has the field beyond the gland replaced, see `extended`, as has a field that folds, for most
-    folds lie there; but one with a box about the volume, where no mask is to matter, has not. With
+    `mr_axes` those of the MR. A card that names `structures` has them found in both images first; one with
+    `extend_mm` has the field beyond the gland replaced, see `extended`. With
     `split_rigid` the rigid part of the field within the gland goes into the result's `alignment`, and the
     field keeps the rest: a turn of the whole gland need not fade out next to it.
     """
@@ -107,18 +104,16 @@ def deform_with_network(
     if split_rigid:
         alignment, field_mm = _without_rigid_part(field_mm, regions, rigid)
         extra = {"alignment": alignment, "start": rigid}
-    own_folds = _folds_percent(field_mm, regions.grid, regions.fixed_gland)
-    # A box about the volume was set without a mask, so none decides what becomes of its field.
-    about_gland = model.card.settings.get("box", "gland") == "gland"
-    fade_vox = _margin_vox(regions.fixed_gland) if about_gland else _LEAST_FADE_VOX
     extend_mm = float(model.card.settings.get("extend_mm", 0.0))
-    if about_gland and extend_mm == 0 and _folded(_faded(field_mm, fade_vox), regions.grid).any():
-        extend_mm = _EXTENSION_MM
     if extend_mm > 0:
         field_mm = extended(
             field_mm, sitk.GetArrayViewFromImage(regions.fixed_gland) > 0.5, regions.grid, extend_mm
         )
+    # A box about the volume was set without a mask, so none decides how its field fades.
+    about_gland = model.card.settings.get("box", "gland") == "gland"
+    fade_vox = _margin_vox(regions.fixed_gland) if about_gland else _LEAST_FADE_VOX
     transform, warnings = finish_field(field_mm, regions.grid, fade_vox=fade_vox)
+    own_folds = _folds_percent(field_mm, regions.grid, regions.fixed_gland)
     if seers:
         warnings += _structure_warnings(regions, seers["MR"].card.settings["structures"])
     if regions.clipped:
@@ -285,7 +280,8 @@ def finish_field(
     field_mm: np.ndarray, grid: Grid, *, fade_vox: int = _LEAST_FADE_VOX
 ) -> tuple[sitk.DisplacementFieldTransform, tuple[QualityWarning, ...]]:
     """Fade the field (k, j, i, 3) to zero at its border, smooth it where it folds, store it finely."""
-    faded = finished = _faded(field_mm, fade_vox)
+    fade = edge_fade(field_mm.shape[:3], fade_vox)[..., None]
+    faded = finished = field_mm * fade
     folded, width_vox = _folded(faded, grid), 0
     where = folded
     while folded.any():
@@ -293,7 +289,7 @@ def finish_field(
         if width_vox > _WIDEST_SMOOTHING_VOX:
             raise RegistrationError("The deformation folds and could not be made smooth; use --method rigid.")
         share = _around(where, width_vox)[..., None]
-        smooth = _faded(_smoothed(faded, grid, width_vox * grid.spacing_mm[0]), fade_vox)
+        smooth = _smoothed(faded, grid, width_vox * grid.spacing_mm[0]) * fade
         finished = faded * (1 - share) + smooth * share
         folded = _folded(finished, grid)
         where = where | folded
@@ -305,10 +301,6 @@ def finish_field(
         "compare with the rigid result."
     )
     return transform, (QualityWarning("field_smoothed", message),)
-
-
-def _faded(field_mm: np.ndarray, fade_vox: int) -> np.ndarray:
-    return field_mm * edge_fade(field_mm.shape[:3], fade_vox)[..., None]
 
 
 def _folded(field_mm: np.ndarray, grid: Grid) -> np.ndarray:
