@@ -48,13 +48,13 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
     ),
 }
 _DEFINITIONS = """\
-Ours: mean ± standard deviation over pairs [95 % interval of the mean, patient-level bootstrap], with
-predicted masks where a method uses masks; the reference is always the human gland and landmarks. TRE is the
-distance of the centroids of corresponding landmarks, per case as root mean square or, where the heading
-says so, as mean over its landmarks; the gland is not one of them. Differences are paired, to the rigid
-alignment, with the same kind of interval; p is of the two-sided Wilcoxon signed-rank test of the patients'
-mean differences; of n patients it cannot be less than 2/2ⁿ. Published figures are of other pairs, with the
-checkpoint chosen on the test pairs; ours was chosen on the validation part.
+Ours: mean ± standard deviation over pairs [95 % interval of the mean, patient-level bootstrap; – of one
+patient], with predicted masks where a method uses masks; the reference is always the human gland and
+landmarks. TRE is the distance of the centroids of corresponding landmarks, per case as root mean square
+or, where the heading says so, as mean over its landmarks; the gland is not one of them. Differences are
+paired, to the rigid alignment, with the same kind of interval; p is of the two-sided Wilcoxon signed-rank
+test of the patients' mean differences; of n patients it cannot be less than 2/2ⁿ. Published figures are
+of other pairs, with the checkpoint chosen on the test pairs; ours was chosen on the validation part.
 """
 
 

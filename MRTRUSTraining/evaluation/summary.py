@@ -19,11 +19,11 @@ _COLUMNS = (
 )
 _DENSE = ("dense_tre_mean_mm", "dense TRE mm", 2)
 _DEFINITIONS = """\
-Mean ± standard deviation over pairs [95 % interval of the mean, patient-level bootstrap]. DSC and HD95
-compare the warped reference gland of the MR with the reference gland of the TRUS. TRE is the distance of
-the centroids of corresponding landmarks, per case as root mean square or mean over its landmarks (the gland
-is not one of them); none is dropped, and one that the warp carries more than 45 mm out of the TRUS volume
-counts as lost and has no distance.
+Mean ± standard deviation over pairs [95 % interval of the mean, patient-level bootstrap; – of one
+patient]. DSC and HD95 compare the warped reference gland of the MR with the reference gland of the TRUS.
+TRE is the distance of the centroids of corresponding landmarks, per case as root mean square or mean over
+its landmarks (the gland is not one of them); none is dropped, and one that the warp carries more than 45
+mm out of the TRUS volume counts as lost and has no distance.
 Dense TRE is the mean distance to the true place over all voxels of the reference TRUS gland, where the
 truth is known. A name with +zeroed is a control: the network got the masks and images without content.
 Folds are voxels of the reference TRUS gland with a Jacobian determinant ≤ 0. Seconds are the stages of one
