@@ -9,6 +9,7 @@ from MRTRUSTraining.networks.cmsa import AffineMotion, CMSANet, MirrorAveraged, 
 SIZE = (16, 16, 32)
 
 
+@pytest.mark.slow
 def test_a_peak_is_found_where_it_is() -> None:
     maps = torch.zeros(2, 1, 8, 10, 12)
     maps[0, 0, 2, 3, 4] = maps[1, 0, 7, 0, 11] = 60.0
@@ -65,6 +66,7 @@ def test_it_has_the_parameters_that_it_needs() -> None:
     assert count(CMSANet(affine=True)) - count(CMSANet()) == maps + (6 * 24 * 2 + 1) * 96 + 97 * 12
 
 
+@pytest.mark.slow
 def test_it_learns_a_rotation_from_where_things_are() -> None:
     """Random balls, turned about the first axis: soon the head alone tells by how much."""
     torch.manual_seed(0)
@@ -96,6 +98,7 @@ def balls(angle: torch.Tensor) -> torch.Tensor:
     return torch.stack(found, dim=1)
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_the_same() -> None:
     torch.manual_seed(0)
     network = CMSANet(normalisation="instance", channels=2, affine=True).eval()

@@ -502,6 +502,7 @@ def test_a_killed_batch_goes_on_where_it_was(tmp_path: Path, case_files: CaseFil
     assert not list((output / "cases").glob(".*"))
 
 
+@pytest.mark.slow
 def test_the_script_refuses_like_the_command(tmp_path: Path):
     table = _text_table(tmp_path / "cases.csv", "case,mr\na,m\n")
     for arguments, named in (

@@ -254,6 +254,7 @@ BAD_INPUT: dict[str, tuple[Spoil, tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD_INPUT)
 def test_bad_input_is_refused_in_one_sentence(kind: str, tmp_path: Path, case_files: CaseFiles, run_cli):
     spoil, named = BAD_INPUT[kind]
@@ -267,6 +268,7 @@ def test_bad_input_is_refused_in_one_sentence(kind: str, tmp_path: Path, case_fi
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_register_carries_targets_and_judges(tmp_path: Path, case_files: CaseFiles, run_cli):
     """What is printed is what result.json holds."""
     options = {"targets": case_files.mr_landmarks, "confidence": 2, "method": "cmsa"}
@@ -452,6 +454,7 @@ def _process(*arguments: object, before: tuple[str, ...] = ()) -> subprocess.Com
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["truncated", "unknown option"])
 def test_the_real_command_refuses_alike(kind: str, tmp_path: Path, case_files: CaseFiles):
     spoil, named = BAD_INPUT[kind]
@@ -474,6 +477,7 @@ def unprivileged() -> tuple[str, ...]:
     return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
+@pytest.mark.slow
 def test_an_output_that_may_not_be_written_is_refused(tmp_path: Path, case_files: CaseFiles, unprivileged):
     locked = _folder(tmp_path / "locked")
     locked.chmod(0o555)
@@ -483,6 +487,7 @@ def test_an_output_that_may_not_be_written_is_refused(tmp_path: Path, case_files
     assert "Permission denied" in _only_sentence(done.stderr)
 
 
+@pytest.mark.slow
 def test_an_input_that_may_not_be_read_is_refused(tmp_path: Path, case_files: CaseFiles, unprivileged):
     secret = _folder(tmp_path / "secret")
     _saved(mr_image(), secret / "mr.nii.gz")

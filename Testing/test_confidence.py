@@ -111,6 +111,7 @@ def test_without_any_change_there_is_no_spread(tmp_path: Path) -> None:
     assert (found.perturbations, found.failed) == (2, 0)
 
 
+@pytest.mark.slow
 def test_moved_starts_that_a_network_leaves_are_the_spread(tmp_path: Path) -> None:
     """A network that always answers alike keeps each start's shift: the spread is theirs."""
     found = run(model(Shift((0.0, 0.0, 0.0)), tmp_path), perturbations=4, translation_mm=1.5, seed=3)
@@ -154,6 +155,7 @@ def test_turned_starts_spread_more_further_from_the_centre(tmp_path: Path) -> No
     assert values[distance > 9].mean() > 5 * values[distance < 1.5].mean()
 
 
+@pytest.mark.slow
 def test_a_network_that_undoes_the_start_spreads_less(tmp_path: Path) -> None:
     """The total maps are compared, not the fields: half of what is undone along one axis is gone."""
     still = run(model(Shift((0.0, 0.0, 0.0)), tmp_path / "a"), perturbations=4, translation_mm=2.0)
@@ -175,6 +177,7 @@ def test_the_map_lies_on_the_trus_and_says_nothing_outside_the_gland(tmp_path: P
     assert (again.mean_mm, again.p95_mm) == (found.mean_mm, found.p95_mm)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_every_bit(tmp_path: Path) -> None:
     installed = model(CentroidPull(), tmp_path)
     changes = {"perturbations": 2, "outline_mm": 1.0, "rotation_deg": 2.0, "log_gamma": 0.2, "blur_mm": 0.5}
@@ -218,6 +221,7 @@ def test_cancelling_stops_between_repeats(tmp_path: Path) -> None:
     assert not any(message.startswith("Repeat 3") for message in seen)
 
 
+@pytest.mark.slow
 def test_repeats_that_fail_are_counted(tmp_path: Path) -> None:
     """Gamma makes the MR brighter or darker; the network fails on the brighter ones."""
     card = model(Shift((0.0, 0.0, 0.0)), tmp_path / "any").card

@@ -169,6 +169,7 @@ def test_faults_of_the_split(tmp_path: Path) -> None:
     assert codes(tmp_path) == [("error", "split_unreadable", ())]
 
 
+@pytest.mark.slow
 def test_a_renamed_and_shifted_copy_is_found(tmp_path: Path) -> None:
     """The MR of c is that of a, moved by 3 voxels with new noise: one patient under two names."""
     write_distinct(tmp_path)

@@ -98,6 +98,7 @@ def test_the_registered_image_moves_against_the_field(tmp_path: Path) -> None:
     np.testing.assert_allclose(mask_centroid_mm(registered), spot_in_trus, atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_rigid_part_of_a_field_may_become_the_alignment(tmp_path: Path) -> None:
     """Together they are the map that they were before, and what was rigid has left the field."""
     trus, gland = trus_case("PRS")
@@ -128,6 +129,7 @@ def test_a_turn_beyond_what_is_known_is_said(tmp_path: Path) -> None:
     assert "turns the gland by 23°" in found.alignment.warnings[0].message
 
 
+@pytest.mark.slow
 def test_a_field_that_folds_beyond_the_gland_is_extended_from_it(tmp_path: Path) -> None:
     """Within the gland it stays; beyond, folds and the smoothing that they cost are gone."""
     _, gland = trus_case("LPS")
@@ -237,6 +239,7 @@ def test_the_moving_region_is_seen_through_the_rigid_transform(tmp_path: Path) -
     assert overlap(regions.moving > 0.25, regions.fixed > 0.25) > 0.93
 
 
+@pytest.mark.slow
 def test_a_folding_field_is_smoothed_and_said(tmp_path: Path) -> None:
     height_vox = 3.0
     found = deform("LPS", model(Wave(height_vox), tmp_path))
@@ -265,6 +268,7 @@ def test_a_field_without_folds_is_left_as_it_is() -> None:
         np.testing.assert_allclose(moved, field_mm[k, j, i], atol=0.2)
 
 
+@pytest.mark.slow
 def test_a_field_is_smoothed_only_where_it_folds() -> None:
     grid = cube_grid(64, 1.5)
     bump, fold = bump_mm(grid, (5.0, -3.0, 2.0), width_mm=8.0), np.zeros((64, 64, 64, 3))
@@ -292,6 +296,7 @@ def test_stored_fields_agree_between_linear_and_cubic_interpolation() -> None:
     assert np.linalg.norm(linear - points, axis=1).max() > 2
 
 
+@pytest.mark.slow
 def test_an_affine_field_does_not_fold_where_it_fades() -> None:
     """Scaling by 1.25 moves the border by 8 mm: the fade needs the gland's whole margin, not five voxels."""
     grid = cube_grid(44, 1.5)

@@ -73,6 +73,7 @@ def test_the_truth_carries_the_aligned_mr_gland_on_to_the_trus_gland(sample: Reg
     assert sample.moving_labels.shape[1] == 1, "with a dense truth the labels are the gland alone"
 
 
+@pytest.mark.slow
 def test_the_error_is_zero_for_the_truth_and_a_known_distance_for_others(
     case: LoadedCase, sample: RegistrationSample
 ) -> None:
@@ -112,6 +113,7 @@ def solved(sample: RegistrationSample) -> torch.Tensor:
     return field
 
 
+@pytest.mark.slow
 def test_after_augmentation_the_field_without_error_still_joins_the_glands(
     sample: RegistrationSample,
 ) -> None:
@@ -278,6 +280,7 @@ def test_prepared_samples_come_back_from_the_cache(
     assert (found.name, found.voxel_mm, found.change_vox) == (sample.name, 1.5, None)
 
 
+@pytest.mark.slow
 def test_pairs_in_another_box_are_not_taken_from_the_cache(
     folder: Path, case: LoadedCase, tmp_path: Path
 ) -> None:
@@ -303,6 +306,7 @@ def test_training_shows_the_same_margin_as_the_pipeline(case: LoadedCase, sample
     assert (shown[1] > 0).sum() > 1.3 * (plain[1] > 0).sum()
 
 
+@pytest.mark.slow
 def test_a_changed_truth_is_not_taken_from_the_cache(
     folder: Path, cache: Path, sample: RegistrationSample
 ) -> None:

@@ -168,6 +168,7 @@ def test_training_draws_glands_as_the_pipeline_does(tmp_path: Path, monkeypatch:
         assert len(drawn) == times
 
 
+@pytest.mark.slow
 def test_a_row_puts_it_on_the_card() -> None:
     from MRTRUSTraining.row import find_row
 

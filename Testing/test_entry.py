@@ -37,6 +37,7 @@ def test_the_installed_commands_begin_there(command: str) -> None:
     assert not loaded & {"typer", "numpy", "SimpleITK", "MRTRUSRegistrationLib.cli", "MRTRUSTraining.cli"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["MRTRUSRegistrationLib.cli", "MRTRUSTraining.cli"])
 def test_help_needs_no_torch(module: str) -> None:
     asked = f"import sys, {module}; print('torch' in sys.modules)"

@@ -95,6 +95,7 @@ def test_true_error_of_a_data_set_that_knows_the_truth(tmp_path: Path) -> None:
     assert [line["dense_tre_mean_mm"] for line in lines][::2] == ["2.0000", ""]
 
 
+@pytest.mark.slow
 def test_parts_of_the_true_error_that_a_global_map_would_mend(tmp_path: Path) -> None:
     """The start is 2 mm off and not turned; a truth that turns by 10° is what the angle says."""
     write_dataset(tmp_path, "muregpro", ("a", "b"))
@@ -134,6 +135,7 @@ class ShiftWhereSeen(torch.nn.Module):
         return torch.cat([zero, zero, zero + 2 * (moving.amax() > 0).float()], dim=1)
 
 
+@pytest.mark.slow
 def test_the_zeroed_control_shows_the_network_images_without_content(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", "muregpro", ("a",))
     models = tmp_path / "models"

@@ -59,6 +59,7 @@ def test_outlines_meet_where_the_method_matched_them(page: np.ndarray) -> None:
     assert abs(left(after, RED) - left(after, YELLOW)) <= 2
 
 
+@pytest.mark.slow
 def test_a_case_that_cannot_be_loaded_has_no_page(tmp_path: Path, run_cli) -> None:
     write_dataset(tmp_path, "muregpro", ("a", "b"))
     (tmp_path / "us_labels" / "a.nii.gz").write_bytes(b"broken")
@@ -66,6 +67,7 @@ def test_a_case_that_cannot_be_loaded_has_no_page(tmp_path: Path, run_cli) -> No
     assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["b.png"]
 
 
+@pytest.mark.slow
 def test_pages_of_an_earlier_evaluation_do_not_stand_beside_other_figures(tmp_path: Path, run_cli) -> None:
     write_dataset(tmp_path, "muregpro", ("a", "b"))
     assert evaluate_with_pictures(tmp_path, run_cli, "--pictures") == 0
@@ -83,6 +85,7 @@ def test_no_page_is_drawn_unasked(tmp_path: Path, run_cli) -> None:
     assert not (tmp_path / "out" / "pictures").exists()
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_written_costs_no_figures(
     tmp_path: Path, run_cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

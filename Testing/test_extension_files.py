@@ -159,6 +159,7 @@ def test_the_sample_case_is_installed_where_the_panel_looks(tmp_path: Path):
             assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == checksum
 
 
+@pytest.mark.slow
 def test_module_file_imports_nothing_heavy_at_its_top():
     """Reviewers of the Index allow the standard library, Slicer, vtk, SimpleITK, numpy and scipy."""
     allowed = set(sys.stdlib_module_names) | {"slicer", "vtk", "qt", "ctk", "numpy", "MRTRUSRegistrationLib"}

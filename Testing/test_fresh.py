@@ -44,6 +44,7 @@ def test_workers_make_the_same_cases() -> None:
         with_workers.close()
 
 
+@pytest.mark.slow
 def test_fresh_cases_are_drawn_as_the_settings_say() -> None:
     settings = replace(COARSE, preset="shifted", random_contrast=1.0)
     parameters = make_sample(5, settings, spacing_and_contrast)

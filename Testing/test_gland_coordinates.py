@@ -203,6 +203,7 @@ def test_coordinates_are_learnt(case, tmp_path: Path) -> None:
     assert error == pytest.approx(validated["coordinates_error_simulated"], rel=0.3)
 
 
+@pytest.mark.slow
 def test_the_cache_keeps_coordinates(case, tmp_path: Path) -> None:
     write_case(simulate(sample_case(5, spacing_mm=2.0)), tmp_path / "data", 0)
     cases = find_cases(tmp_path / "data", "muregpro")
@@ -327,6 +328,7 @@ def test_one_empty_gland_moves_nothing_and_no_other_pair(empty: int) -> None:
     torch.testing.assert_close((rotation[0], shift[0]), (alone[0][0], alone[1][0]), atol=1e-9, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_network_begins_with_the_motion_of_its_coordinates() -> None:
     size = [-(-n // 16) * 16 for n in SIZE]
     network = CMSANet(channels=6, coordinates=True, normalisation="instance").eval()
@@ -374,6 +376,7 @@ def placing(folder: Path, modality: str, *, window: int = 48) -> InstalledModel:
     )
 
 
+@pytest.mark.slow
 def test_the_pipeline_shows_the_network_coordinates(tmp_path: Path) -> None:
     """An MR that is the TRUS moved by 6 mm, with a mask that was not: coordinates alone tell of it."""
     installed = _registrator(tmp_path)

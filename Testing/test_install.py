@@ -85,6 +85,7 @@ def test_a_complete_folder_becomes_the_current_one(tmp_path):
     assert [path.name for path in packages.root.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_another_list_makes_another_folder_and_removes_the_old_one(tmp_path):
     for version in ("1.0", "1.1"):
         write_wheel(tmp_path, version=version)
@@ -164,6 +165,7 @@ def test_torch_is_found_without_importing_it():
     assert torch_installed()
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_with_its_children():
     import psutil
 

@@ -184,6 +184,7 @@ def test_a_cancelled_job_leaves_nothing(stage: str, case_files: CaseFiles, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_job_carries_targets_and_says_how_sure_it_is(case_files: CaseFiles, tmp_path: Path):
     """A network that deforms nothing under the true rigid transform: where the targets are is known."""
     sitk.WriteTransform(TRUTH, str(tmp_path / "rigid.tfm"))

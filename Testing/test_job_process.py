@@ -98,6 +98,7 @@ def _launcher(folder: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_job_is_followed_to_its_result(case_files: CaseFiles, tmp_path: Path, started):
     process = started(_job(case_files, tmp_path / "out"), folder=tmp_path / "job")
     events = _ended(process)
@@ -154,6 +155,7 @@ def test_cancel_ends_ants_and_a_launchers_child_in_time(case_files: CaseFiles, t
     assert process.state == "cancelled"
 
 
+@pytest.mark.slow
 def test_cancel_without_psutil(case_files: CaseFiles, tmp_path: Path, started, monkeypatch):
     """As in 3D Slicer, which does not bring it along."""
     process = started(_slow_job(case_files, tmp_path / "out"), python=_launcher(tmp_path))
@@ -209,6 +211,7 @@ def _written(job: Job, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["starter gone", "reader gone"])
 def test_a_worker_that_nobody_waits_for_ends(how: str, case_files: CaseFiles, tmp_path: Path):
     job = _written(_job(case_files, tmp_path / "out"), tmp_path / "job.json")
@@ -247,6 +250,7 @@ def test_libraries_cannot_write_between_the_events(case_files: CaseFiles, tmp_pa
     assert worker.returncode == 130
 
 
+@pytest.mark.slow
 def test_one_worker_serves_several_jobs_and_is_replaced_when_killed(case_files: CaseFiles, tmp_path: Path):
     good = _written(_job(case_files, tmp_path / "good"), tmp_path / "good.json")
     bad = _written(_job(case_files, tmp_path / "bad", seed=-1), tmp_path / "bad.json")

@@ -135,6 +135,7 @@ def test_dice_and_cross_entropy_of_a_network_that_knows_nothing() -> None:
     assert float(dice_cross_entropy_loss(-sure, target)) == pytest.approx(1 + 200, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_dice_and_cross_entropy_are_those_of_monai() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

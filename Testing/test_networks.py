@@ -183,6 +183,7 @@ def test_the_two_inputs_are_not_interchangeable() -> None:
         assert (network(moving, fixed) - network(fixed, moving)).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_mirror_averaged_registration_mirrors_with_its_input() -> None:
     """The mirrored pair gives the mirrored field, whose left–right component has the other sign."""
     plain = with_large_flow(CMSANet())
@@ -349,6 +350,7 @@ def networks() -> list[tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1], ids=["gland-probability", "no-attention"])
 def test_torchscript_computes_what_eager_does(index: int) -> None:
     network, inputs = networks()[index]

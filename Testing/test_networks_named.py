@@ -101,6 +101,7 @@ def test_displacements_keep_their_digits_in_mixed_precision(name: str) -> None:
         assert network(*inputs(name)).dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_torchscript_and_exported_program_compute_what_eager_does(name: str) -> None:
     network, given = with_large_head(build(name, **NARROW.get(name, {}))).eval(), inputs(name)

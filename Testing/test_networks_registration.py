@@ -90,6 +90,7 @@ def with_skips_first(network: VoxelMorph) -> VoxelMorph:
     return copied
 
 
+@pytest.mark.slow
 def test_voxelmorph_is_that_of_monai() -> None:
     ours = randomised(VoxelMorph(integration_steps=0))
     theirs = monai("VoxelMorphUNet")(

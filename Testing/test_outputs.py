@@ -231,6 +231,7 @@ def test_the_same_input_and_seed_give_the_same_bits(case_files: CaseFiles, tmp_p
     assert _repeatable(first) == _repeatable(second)
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_the_whole_result(case_files: CaseFiles, tmp_path: Path):
     result = _register(case_files, tmp_path / "out")
     (result.folder / "trus.nii.gz").write_bytes(b"of an earlier run")
@@ -244,6 +245,7 @@ def test_overwrite_replaces_the_whole_result(case_files: CaseFiles, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_paths_may_be_relative_and_hold_any_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     name = "Größe µ [1] [bold] 前列腺 'q'"
     case = CaseFiles.write(tmp_path / name / "in put")

@@ -222,6 +222,7 @@ def test_three_figures_of_a_registration() -> None:
         registration_figures(gland, gland, points, points[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mr-2d", "mr-3d", "trus-2d", "trus-3d"])
 def test_the_rows_rotate_translate_and_scale_only(name: str) -> None:
     method = find_row(f"paper-b-{name}").method
@@ -264,6 +265,7 @@ def test_a_data_set_becomes_a_prepared_one(tmp_path: Path) -> None:
     assert record["cases"][0]["mr"]["labels_kept"][0] == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_landmarks_that_are_cut_off_are_named_and_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,6 +130,7 @@ def test_what_only_moves_is_not_told_to_turn(method: str):
     assert result.rigid.rotation_deg == 0
 
 
+@pytest.mark.slow
 def test_the_rotation_of_ants_and_of_the_network_are_told_together(tmp_path: Path):
     turn = Turn((0.0, 0.0, 0.2))
     install_tiny(
@@ -168,6 +169,7 @@ def test_ants_finds_the_rotation_that_centroids_cannot_see():
     assert rigid.measures.values["tre_rms_mm"] < 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift_kji", [(0.0, 0.0, 1.5), (0.0, -2.0, 0.0), (1.0, 0.5, -0.5)])
 def test_a_constant_field_moves_landmarks_by_exactly_that(models: Path, shift_kji: tuple):
     """On an oblique grid: the field is in voxels along (S, P, L), each 2 mm."""
@@ -189,6 +191,7 @@ def test_a_constant_field_moves_landmarks_by_exactly_that(models: Path, shift_kj
     assert result.measures.values["jacobian_min"] == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_deformation_starts_from_the_rigid_result(models: Path):
     result = _run(
         settings=_shifted(models, (0.0, 0.0, 1.0)),
@@ -206,6 +209,7 @@ def test_a_field_of_undefined_values_fails(models: Path):
         _run(settings=_shifted(models, (0.0, float("nan"), 0.0)), rigid=TRUTH)
 
 
+@pytest.mark.slow
 def test_the_region_follows_permuted_axes(models: Path):
     """A TRUS stored with other axes gives the same transform in world space."""
     settings = _shifted(models, (0.5, -1.0, 1.5))
@@ -241,6 +245,7 @@ def _steps(models: Path) -> list[tuple[str, float]]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_run_can_be_cancelled_between_and_inside_stages(models: Path):
     steps = _steps(models)
     inside = [number for number, (_, fraction) in enumerate(steps) if 0 < fraction < 1]

@@ -342,6 +342,7 @@ def scored(readers: dict[str, tuple[int, ...]], pirads: tuple[int, ...]) -> Resu
     return analyse(Study(tuple(readings), {f"P{n}": Reference(value) for n, value in enumerate(pirads)}))
 
 
+@pytest.mark.slow
 def test_figures_without_variance_have_no_interval_and_all_are_named() -> None:
     pirads = (2, 3, 3, 4, 5, 5)
     results = scored({"exact": pirads, "same": (3,) * 6, "other": (1, 4, 2, 3, 4, 5)}, pirads)
@@ -432,6 +433,7 @@ def test_shipped_study_is_marked_everywhere(made_up: Results) -> None:
     assert "made-up data" in page.split("</title>")[0]
 
 
+@pytest.mark.slow
 def test_command_writes_everything_and_the_same_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -519,6 +521,7 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize("name", ["a$_$b", "_a", "王医生", "very long " * 12, "x" * 500])
 def test_figures_take_names_of_any_kind(name: str) -> None:

@@ -196,6 +196,7 @@ def test_printed_measures_equal_the_measures() -> None:
     assert "0.1235" in source
 
 
+@pytest.mark.slow
 def test_the_same_result_gives_the_same_page() -> None:
     result = registration()
     assert report_html(result, case_name="a") == report_html(result, case_name="a")
@@ -239,6 +240,7 @@ def test_a_gland_at_the_border_and_a_flat_image_are_reported() -> None:
     assert all(picture.contours for picture in pictures.trus.pictures)
 
 
+@pytest.mark.slow
 def test_a_large_report_takes_less_than_its_time() -> None:
     result = registration()
     grid = Grid.centred(TRUS_GRID.centre_mm, (81, 118, 88), (0.8,) * 3, TRUS_GRID.direction)
@@ -333,6 +335,7 @@ def test_the_page_and_the_indicator_say_the_same(changes: dict[str, object]) -> 
     assert judgement(result) == (expected.level, expected.headline, expected.reasons[0])
 
 
+@pytest.mark.slow
 def test_the_confidence_map_counts_for_the_page() -> None:
     unsure = ConfidenceMap(TRUS_GRID.blank(sitk.sitkFloat32), 6.0, 9.0, 5.0, 6, 0)
     level, headline, reason = judgement(registration(), unsure)
@@ -476,6 +479,7 @@ def test_stated_axes_beat_the_header() -> None:
     assert columns[:, 1] == pytest.approx([1, 0, 0])
 
 
+@pytest.mark.slow
 def test_assumed_axes_are_told_to_the_reader() -> None:
     result = registration()
     told = "make sure that right and left are not exchanged"
@@ -553,6 +557,7 @@ def test_the_colours_of_local_volume_suit_the_gland_not_its_surroundings() -> No
     assert [text for _, text in row.bar.ticks] == ["≤ 0.8", "0.9", "1", "1.1", "≥ 1.2"]
 
 
+@pytest.mark.slow
 def test_folds_are_magenta() -> None:
     grid = Grid.of(registration().trus)
     local = (points_mm(grid) - grid.centre_mm) @ grid.axes

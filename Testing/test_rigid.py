@@ -137,6 +137,7 @@ def worst_error_mm(found: sitk.Transform, truth: sitk.Transform, gland: sitk.Ima
     return float(np.linalg.norm(gaps, axis=1).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["meansquares", "mattes"])
 def test_a_known_transform_is_recovered(metric: str) -> None:
     mr, trus = rigid_case.glands()
@@ -152,6 +153,7 @@ def test_a_known_transform_is_recovered(metric: str) -> None:
     assert after < 0.5
 
 
+@pytest.mark.slow
 def test_a_rotation_beyond_the_limit_is_cut_back_and_said() -> None:
     trus = ellipsoid(cube_grid(48, 1.5), (26, 15, 15))
     turn = sitk.Euler3DTransform((0, 0, 0), 0, 0, 25 * DEGREE)
@@ -191,6 +193,7 @@ def test_centroid_method_keeps_the_initial_rotation() -> None:
     assert (found.method, found.rotation_deg) == ("centroid", 0.0)
 
 
+@pytest.mark.slow
 def test_the_rotation_that_is_told_is_that_beyond_the_start() -> None:
     """A start that turns the MR by 23° and the truth beyond it, which is 6.4°."""
     mr, trus = rigid_case.glands()

@@ -68,6 +68,7 @@ def assert_same_weights(first: Path, second: Path) -> None:
             assert torch.equal(value, b[part][name]), name
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_is(data: Path, cache: Path, tmp_path: Path) -> None:
     row = tiny()
     best = run(row, data, tmp_path / "run", cache)
@@ -121,6 +122,7 @@ INPUTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", INPUTS, ids=[each["network"] for each in INPUTS])
 def test_every_network_trains_with_its_inputs(
     data: Path, cache: Path, tmp_path: Path, method: dict[str, Any]
@@ -135,6 +137,7 @@ def test_every_network_trains_with_its_inputs(
     assert row.method is before
 
 
+@pytest.mark.slow
 def test_the_alignment_of_a_row_is_that_of_its_samples(data: Path) -> None:
     """The tiny TRUS lies 2 mm beside the MR; centroids know of it, the data set's own start does not."""
     fine = {"preprocessing": {"orientation": "LPS", "spacing_mm": [2.0] * 3}, "grid_vox": [32, 32, 32]}
@@ -149,6 +152,7 @@ def test_the_alignment_of_a_row_is_that_of_its_samples(data: Path) -> None:
     assert max(apart_mm["centroid"], apart_mm["rigid"]) < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dice", "dice+cross-entropy"])
 def test_a_segmenter_trains_and_its_samples_come_from_the_cache(
     data: Path, tmp_path: Path, loss: str
@@ -165,6 +169,7 @@ def test_a_segmenter_trains_and_its_samples_come_from_the_cache(
 # --- going on, and refusing to ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_row_is_refused_and_nothing_is_lost(data: Path, cache: Path, tmp_path: Path) -> None:
     run(tiny(), data, tmp_path, cache, steps=2)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -176,6 +181,7 @@ def test_another_row_is_refused_and_nothing_is_lost(data: Path, cache: Path, tmp
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_row_is_refused_without_the_record(
     data: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -189,6 +195,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_what_is_refused_leaves_the_record_as_it_was(data: Path, cache: Path, tmp_path: Path) -> None:
     run(tiny(), data, tmp_path, cache, steps=3)
     before = contents(tmp_path)
@@ -202,6 +209,7 @@ def test_what_is_refused_leaves_the_record_as_it_was(data: Path, cache: Path, tm
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_whose_fingerprint_an_earlier_version_made(
     data: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -212,6 +220,7 @@ def test_a_run_goes_on_whose_fingerprint_an_earlier_version_made(
     assert checkpoint(tmp_path)["row"] == tiny().identity
 
 
+@pytest.mark.slow
 def test_weights_to_begin_with_are_wanted_at_the_beginning_alone(
     data: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -227,6 +236,7 @@ def test_weights_to_begin_with_are_wanted_at_the_beginning_alone(
     assert checkpoint(second)["step"] == 3
 
 
+@pytest.mark.slow
 def test_weights_of_another_row_are_not_exported(data: Path, cache: Path, tmp_path: Path) -> None:
     for name in ("tiny", "other"):
         run(replace(tiny(), name=name), data, tmp_path / name, cache, steps=1)
@@ -261,6 +271,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
         assert not list((disk / "run").glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_run_cannot_begin_with_itself(data: Path, cache: Path, tmp_path: Path) -> None:
     run(tiny(), data, tmp_path, cache, steps=1)
     with pytest.raises(InputError, match="its own weights"):
@@ -270,6 +281,7 @@ def test_a_run_cannot_begin_with_itself(data: Path, cache: Path, tmp_path: Path)
     assert read_run(tmp_path)["commands"] == record["commands"]
 
 
+@pytest.mark.slow
 def test_weights_of_a_record_without_newer_settings_are_exported(
     data: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -284,6 +296,7 @@ def test_weights_of_a_record_without_newer_settings_are_exported(
         check_weights(tmp_path, tiny(context=1.0))
 
 
+@pytest.mark.slow
 def test_what_is_left_out_of_real_pairs_is_said_beside_simulated_ones_of_their_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,6 +321,7 @@ def test_a_split_without_a_validation_part_is_refused(data: Path, tmp_path: Path
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, cache: Path, tmp_path: Path) -> None:
     run(tiny(), data, tmp_path, cache, steps=2)
     content = checkpoint(tmp_path)
@@ -320,6 +334,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, cache: 
     assert ((tmp_path / "checkpoint.pt").read_bytes(), (tmp_path / "best.pt").read_bytes()) == kept
 
 
+@pytest.mark.slow
 def test_weights_are_exported_for_what_they_were_trained_for(data: Path, cache: Path, tmp_path: Path) -> None:
     run(tiny(), data, tmp_path, cache, steps=1)
     # What follows the network, and what only training uses, may be said anew.
@@ -351,6 +366,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(data: Path, cache: Path, tmp_p
 # --- the commands ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_run_and_resume_by_command(
     data: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -381,6 +397,7 @@ def test_landmarks_that_are_left_out_are_said_once(
         assert said.count("left out") == said.count("4 landmarks of 4 cases are in one modality only") == 1
 
 
+@pytest.mark.slow
 def test_how_fresh_cases_are_drawn_is_kept(data: Path, cache: Path, tmp_path: Path) -> None:
     content = registration_content(first_share=1.0)
     path = write_row(tmp_path / "tiny.yaml", content)
@@ -395,6 +412,7 @@ def test_how_fresh_cases_are_drawn_is_kept(data: Path, cache: Path, tmp_path: Pa
     assert "preset shifted, 4 mm, random contrast 0.5" in described["name"]
 
 
+@pytest.mark.slow
 def test_without_the_usual_split_the_first_eighth_validates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -439,6 +457,7 @@ BAD: list[tuple[list[str], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda each: " ".join(each)[:40])
 def test_bad_commands_get_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str

@@ -99,6 +99,7 @@ def test_one_for_each_modality_is_asked_for(models: Path) -> None:
         segmenters_named({**NAMES, "TRUS": "nothing-such"})
 
 
+@pytest.mark.slow
 def test_they_are_drawn_once_for_all_rows(
     tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ def test_they_are_drawn_once_for_all_rows(
     torch.testing.assert_close(from_cache.moving_drawn, whole.moving_drawn)
 
 
+@pytest.mark.slow
 def test_they_are_drawn_anew_where_the_card_says_otherwise(tmp_path: Path, models: Path) -> None:
     """The weights are the same, the threshold is another."""
     write_case(simulate(sample_case(3, spacing_mm=3.0)), tmp_path / "data", 0)
@@ -146,6 +148,7 @@ def test_they_move_with_their_volume(models: Path, simulated) -> None:
     assert float((changed.moving_drawn - sample.moving_labels[:, :1]).abs().max()) > 0.5
 
 
+@pytest.mark.slow
 def test_ants_turns_a_pair_by_them_as_in_use(models: Path, simulated) -> None:
     """The MR gland drawn 9 mm off: it comes upon the TRUS gland as drawn, the true one 9 mm off."""
     aside = sitk.TranslationTransform(3, (0.0, 9.0, 0.0))

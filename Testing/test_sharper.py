@@ -121,6 +121,7 @@ def test_the_pipeline_says_which_model_it_used(
     assert np.linalg.norm(moved) == pytest.approx(moved_mm, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_model_that_runs_says_which_alignment_it_wants(tmp_path: Path) -> None:
     """The first model follows ANTs, the other one the centroids, and finds the rigid part itself."""
     model(tmp_path, "row-sharp", (2.0, 0.0, 0.0), alignment="centroid", rigid_part=True)
@@ -146,6 +147,7 @@ def test_the_model_that_runs_says_which_alignment_it_wants(tmp_path: Path) -> No
     assert given.measures.values["displacement_max_mm"] == pytest.approx(3.0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_an_evaluation_aligns_by_the_model_that_runs(tmp_path: Path) -> None:
     """Also where another method of the same case was aligned by ANTs before it."""
     write_dataset(tmp_path / "data", "muregpro", ("a",))
@@ -194,6 +196,7 @@ def test_a_card_that_says_it_wrongly_is_refused(tmp_path: Path, said: object) ->
         model_for_detail(first, speckled(), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_control_without_content_asks_the_network_of_the_images_with_it(tmp_path: Path) -> None:
     """Zeroed images have no detail, but those that they are compared with have."""
     write_dataset(tmp_path / "data", "muregpro", ("a",))

@@ -63,6 +63,7 @@ def dice(first, second):
 # ---- sampling apart from applying
 
 
+@pytest.mark.slow
 def test_json_regenerates_the_case_to_the_bit(parameters, case):
     again = simulate(CaseParameters.from_json(parameters.to_json()))
     assert again.parameters == parameters
@@ -185,6 +186,7 @@ def test_the_field_keeps_folds_volume_and_motion_within_bounds(parameters):
     assert 1 < float(motion.max()) <= placement.MAXIMUM_MOTION_MM
 
 
+@pytest.mark.slow
 def test_an_excessive_deformation_is_weakened_until_the_bounds_hold(parameters):
     wild = replace(parameters.deformation, residual_mm=(6.0, 6.0, 9.0), field_spacing_mm=4.0)
     assert not placement.within_bounds(*_case_and_map(replace(parameters, deformation=wild)))
@@ -309,6 +311,7 @@ def test_relative_signals_match_the_sources():
         assert signal(t2_ms, 1.0, echo_ms) == pytest.approx(expected, abs=0.005)
 
 
+@pytest.mark.slow
 def test_rendered_zones_keep_their_signal_ratio(parameters):
     tissues = dict(parameters.mr.tissues)
     tissues["peripheral"], tissues["transition"] = (149.0, 1.0, 0.0, 0.0), (97.0, 1.0, 0.0, 0.0)
@@ -409,6 +412,7 @@ def _behind(case, name):
     return np.mean(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "sign"), [("calcification", -1), ("cyst", 1)])
 def test_calcifications_shadow_and_fluid_enhances(parameters, kind, sign):
     piece = Ellipsoid((0.0, 8.0, 0.0), (4.0, 4.0, 4.0), "transition", 100.0, 0.0)
@@ -423,6 +427,7 @@ def test_calcifications_shadow_and_fluid_enhances(parameters, kind, sign):
     assert sign * (images[1] - images[0]) > 12
 
 
+@pytest.mark.slow
 def test_a_calcification_shines_in_front_of_its_shadow(parameters):
     """Its front is brighter than the tissue that it replaces, most of it darker."""
     piece = Ellipsoid((0.0, 8.0, 0.0), (2.5, 2.5, 2.5), "transition", 20.0, 15.0)
@@ -447,6 +452,7 @@ def test_presets_shift_settings_beyond_those_trained_on():
     assert shifted.zone_t2_ratio[0] <= peripheral / transition <= shifted.zone_t2_ratio[1]
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_patient_at_either_field_strength() -> None:
     low, high = (
         [sample_case(seed, preset=f"clinical-{field}t", spacing_mm=4.0) for seed in range(12)]
@@ -475,6 +481,7 @@ def test_the_share_of_random_contrasts_is_as_asked(share, expected):
     assert drawn[0].gland == sample_case(3, spacing_mm=4.0).gland
 
 
+@pytest.mark.slow
 def test_random_contrast_changes_one_side_and_no_truth(parameters, case):
     signals = dict.fromkeys(parameters.mr.tissues, 0.5)
     flat = simulate(
@@ -512,6 +519,7 @@ def test_the_letters_on_pages_are_the_patients_sides(case):
     assert axial[1] == ("L" if towards > 0 else "R")
 
 
+@pytest.mark.slow
 def test_pages_are_drawn_and_a_folder_without_pairs_is_refused(case, tmp_path):
     pictures.draw_case(case, tmp_path / "pages" / "case.png")
     page = array(sitk.ReadImage(str(tmp_path / "pages" / "case.png")))
@@ -666,6 +674,7 @@ def test_what_is_left_of_cases_that_are_not_done_is_removed(tmp_path):
     assert not (tmp_path / "us_images").exists()
 
 
+@pytest.mark.slow
 def test_a_case_is_made_again_from_its_parameters_alone(train_cli, tmp_path):
     first, again = tmp_path / "first", tmp_path / "again"
     options = ("--cases", 1, "--seed", 9, "--spacing-mm", 3, "--random-contrast", 0.5)

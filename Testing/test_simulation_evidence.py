@@ -61,12 +61,14 @@ def test_correlation_width_of_filtered_noise_is_that_of_the_filter(axis, sigma):
     assert width == pytest.approx(2.3548 * sigma * 0.5, rel=0.06)
 
 
+@pytest.mark.slow
 def test_bare_speckle_follows_theory(parameters):
     rows = {row.quantity: row for row in evidence_drawn.speckle_findings([parameters.trus])}
     for name in ("mean / sd of the envelope", "sd in dB", "correlation width along the beam / point spread"):
         assert rows[f"speckle: {name}"].within, rows[f"speckle: {name}"]
 
 
+@pytest.mark.slow
 def test_speckle_that_is_not_developed_is_found_out(parameters, monkeypatch):
     """Half of the envelope's fluctuation: the rows must say no."""
 

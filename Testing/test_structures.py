@@ -98,6 +98,7 @@ def registrator(folder: Path, **settings: object) -> InstalledModel:
     )
 
 
+@pytest.mark.slow
 def test_what_both_images_show_is_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +140,7 @@ def test_axes_that_the_header_does_not_state_are_those_that_were_found(tmp_path:
     assert found.GetDirection() == trus_image().GetDirection()
 
 
+@pytest.mark.slow
 def test_a_network_is_shown_the_structures_of_both_images(tmp_path: Path) -> None:
     models = [seeing(tmp_path, modality) for modality in NAMES]
     installed = registrator(tmp_path)
@@ -185,6 +187,7 @@ def test_structures_that_one_image_lacks_are_said(tmp_path: Path, share: float, 
     assert all("ml of transition zone in the MR" in warning.message for warning in warnings[:1])
 
 
+@pytest.mark.slow
 def test_a_blank_image_is_warned_of(tmp_path: Path) -> None:
     for modality in NAMES:
         seeing(tmp_path, modality)
@@ -423,6 +426,7 @@ def test_eight_bits_say_nearly_the_same(tmp_path: Path) -> None:
     assert float((seen - expected).abs().mean()) < 0.01
 
 
+@pytest.mark.slow
 def test_weights_that_fit_nothing_are_refused(tmp_path: Path) -> None:
     finished(tmp_path / "gland", VNet(widths=(2, 2, 2, 2, 2)))
     segmenter = SegmentationSettings("MR", options={"widths": (2,) * 5}, training_vox=(32, 32, 32))
@@ -435,6 +439,7 @@ def test_weights_that_fit_nothing_are_refused(tmp_path: Path) -> None:
         begin_with(card, CMSANet())
 
 
+@pytest.mark.slow
 def test_a_network_that_is_shown_more_begins_as_the_one_that_was_not(tmp_path: Path) -> None:
     torch.manual_seed(0)
     before = CMSANet(normalisation="instance").eval()

@@ -257,6 +257,7 @@ def test_the_choice_between_rigid_and_deformable_stays_with_the_case(deformed):
     assert case.rigid.GetParentTransformNode() is None
 
 
+@pytest.mark.slow
 def test_the_choice_for_one_case_is_not_that_for_the_next(deformed):
     """Cases that say nothing of their own: of a result folder, or of a scene that the worker wrote."""
     from scene_fixtures import registration
@@ -501,6 +502,7 @@ def test_nothing_is_installed_without_consent(asking):
     assert asking.ui.registerButton.enabled
 
 
+@pytest.mark.slow
 def test_packages_are_installed_after_consent_and_can_be_removed(asking):
     setup = asking.widget.panel.setup
     asking.click("installButton")
@@ -579,6 +581,7 @@ sys.exit(0 if used_s < max(1.0, 1.5 * importing_s) and not heavy else 1)
 """
 
 
+@pytest.mark.slow
 def test_opening_the_module_is_quick_and_imports_nothing_heavy():
     """In a process of its own; the processor's time, for other processes take from the clock's.
 

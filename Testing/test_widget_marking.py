@@ -99,6 +99,7 @@ def test_a_new_list_is_where_the_next_point_is_placed(opened: OpenModule):
     assert selection.GetActivePlaceNodeClassName() == "vtkMRMLMarkupsFiducialNode"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_fused_images", [True, False])
 def test_a_list_that_was_filled_elsewhere_is_asked_about_once(opened: OpenModule, on_fused_images: bool):
     """Only the user knows whether the points were clicked on the moved MR."""
