@@ -98,16 +98,8 @@ def train_segmentation(
     from .sources import Sources
 
     row = commands.changed(find_row(_segmenter(modality)), steps, learning_rate, seed)
-    window = commands.fresh_window(
-        fresh,
-        device,
-        first_seed=fresh_seed,
-        steps_a_case=fresh_every,
-        workers=fresh_workers,
-        preset=fresh_preset,
-        spacing_mm=fresh_spacing_mm,
-        random_contrast=fresh_random_contrast,
-    )
+    drawn = commands.FreshDraws(fresh_seed, fresh_preset, fresh_spacing_mm, fresh_random_contrast)
+    window = commands.fresh_window(fresh, drawn, fresh_every, fresh_workers, device)
     commands.start(row, Sources(data, simulated=simulated, fresh=window), output, cache, start_from, device)
 
 
@@ -172,16 +164,8 @@ def train_registration(
         loss = replace(row.method.loss, **given)
         # Checked as a row's file is.
         row = row_from(replace(row, method=replace(row.method, loss=loss)).as_dict(), "The options")
-    window = commands.fresh_window(
-        fresh,
-        device,
-        first_seed=fresh_seed,
-        steps_a_case=fresh_every,
-        workers=fresh_workers,
-        preset=fresh_preset,
-        spacing_mm=fresh_spacing_mm,
-        random_contrast=fresh_random_contrast,
-    )
+    drawn = commands.FreshDraws(fresh_seed, fresh_preset, fresh_spacing_mm, fresh_random_contrast)
+    window = commands.fresh_window(fresh, drawn, fresh_every, fresh_workers, device)
     commands.start(row, Sources(data, simulated=simulated, fresh=window), output, cache, start_from, device)
 
 

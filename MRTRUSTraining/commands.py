@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,16 +108,8 @@ def run(
     from .distributed import processes
 
     chosen = [changed(each, steps, learning_rate, seed) for each in _chosen_rows(row, table)]
-    window = fresh_window(
-        fresh,
-        device,
-        first_seed=fresh_seed,
-        steps_a_case=fresh_every,
-        workers=fresh_workers,
-        preset=fresh_preset,
-        spacing_mm=fresh_spacing_mm,
-        random_contrast=fresh_random_contrast,
-    )
+    drawn = FreshDraws(fresh_seed, fresh_preset, fresh_spacing_mm, fresh_random_contrast)
+    window = fresh_window(fresh, drawn, fresh_every, fresh_workers, device)
     kept = cache or output / "cache"
     with processes(device):
         for each in chosen:
@@ -195,23 +187,33 @@ def known_layout(name: str) -> Layout:
     return name
 
 
-def fresh_window(cases: int, device: str, **given: Any) -> FreshSettings | None:
-    """The fresh cases asked for, with what is given (not None) of `FreshSettings`.
+@dataclass(frozen=True)
+class FreshDraws:
+    """What of `FreshSettings` says how fresh cases are drawn; None is its default."""
 
-    A GPU renders them in the training's own process.
-    """
+    first_seed: int | None
+    preset: str | None
+    spacing_mm: float | None
+    random_contrast: float | None
+
+
+def fresh_window(
+    cases: int, drawn: FreshDraws, every: int | None, workers: int | None, device: str
+) -> FreshSettings | None:
+    """The fresh cases asked for; a GPU renders them in the training's own process."""
     from .data.fresh import FreshSettings
 
-    named = {name: value for name, value in given.items() if value is not None}
+    options = {**vars(drawn), "steps_a_case": every, "workers": workers}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if cases == 0:
-        if named:
+        if given:
             raise InputError(
                 "The options --fresh-… say how fresh cases are simulated; give --fresh too: how many."
             )
         return None
     if device != "cpu":
-        named["workers"] = 0
-    return FreshSettings(cases, device=device, **named)
+        given["workers"] = 0
+    return FreshSettings(cases, device=device, **given)
 
 
 def resume(

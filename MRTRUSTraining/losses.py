@@ -132,6 +132,11 @@ def collapsed_classes(labels: torch.Tensor) -> torch.Tensor:
     return torch.cat([free, *reversed(classes)], dim=1)
 
 
+def decayed(weight: float, progress: float) -> float:
+    """A weight of the official code that falls to zero; `progress` is the share 0…1 of the epochs done."""
+    return weight * (1 - progress) ** 0.9
+
+
 def code_dice_loss(warped: torch.Tensor, target: torch.Tensor, *, progress: float) -> torch.Tensor:
     """The Dice term of the official code (method reference, sections 1.6 and 3): Σ w·(1 − Dice) / 6 over the
     classes of `collapsed_classes`, background included.
@@ -140,7 +145,7 @@ def code_dice_loss(warped: torch.Tensor, target: torch.Tensor, *, progress: floa
     the epochs that are done. The code always divides by its six classes: one that a pair lacks costs nothing.
     """
     weights = torch.full((target.shape[1],), 0.3, device=target.device)
-    weights[:2] = 0.1 * (1 - progress) ** 0.9
+    weights[:2] = decayed(0.1, progress)
     return (weights * (1 - soft_dice(warped, target))).sum() / _CODE_CLASSES
 
 

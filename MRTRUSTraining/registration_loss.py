@@ -11,6 +11,7 @@ from .losses import (
     bending_energy,
     code_dice_loss,
     collapsed_classes,
+    decayed,
     gradient_l2,
     multi_scale_dice_loss,
     roi_mutual_information,
@@ -78,7 +79,7 @@ def _dice(
     scales_vox = [scale / sample.voxel_mm for scale in weights.dice_scales_mm]
     if weights.dice == "per-label":
         return multi_scale_dice_loss(warped, fixed, scales_vox=scales_vox)
-    gland = weights.gland * (1 - progress) ** 0.9 if weights.gland_decays else weights.gland
+    gland = decayed(weights.gland, progress) if weights.gland_decays else weights.gland
     return weighted_dice_loss(
         warped,
         fixed,

@@ -13,6 +13,7 @@ import SimpleITK as sitk  # noqa: N813  (the library's own customary name)
 
 # The LPS axis that each letter of an orientation code points along, and the sign.
 _LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
+_OPPOSITE = str.maketrans("LRPASI", "RLAPIS")
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,11 @@ def orientation_code(direction: tuple[float, ...]) -> str:
         axis = int(np.argmax(np.abs(column)))
         code += ("LR", "PA", "SI")[axis][0 if column[axis] > 0 else 1]
     return code
+
+
+def opposite(code: str) -> str:
+    """The code with every letter's other side, such as "RAI" for "LPS"."""
+    return code.translate(_OPPOSITE)
 
 
 def orientation_direction(code: str) -> tuple[float, ...]:

@@ -72,15 +72,17 @@ def check_output(folder: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) 
     put_right(target)
     if target.exists() and not target.is_dir():
         raise InputError(f"The output {folder} is a file; give a folder.")
-    _check_inputs_outside(target, inputs)
+    check_inputs_outside(folder, inputs)
     if target.is_dir():
         _check_replaceable(folder, target, overwrite)
     _check_writable(target)
 
 
-def _check_inputs_outside(target: Path, inputs: Sequence[Path]) -> None:
+def check_inputs_outside(folder: Path, inputs: Sequence[Path]) -> None:
+    """`InputError` if an input lies in the output folder, itself or as a link."""
+    target = folder.resolve()
     for path in inputs:
-        if path.resolve().is_relative_to(target):
+        if path.resolve().is_relative_to(target) or path.parent.resolve().is_relative_to(target):
             raise InputError(
                 f"{path} lies in the output folder, which the result replaces; give another folder."
             )

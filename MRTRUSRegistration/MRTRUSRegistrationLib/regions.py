@@ -76,7 +76,7 @@ def grown(gland: np.ndarray, margin_mm: float, spacing_mm: Sequence[float]) -> n
     Paper A's code has a script that grows the masks by 8 mm, and does not use it: the margin is 0 there.
     """
     inside = gland > 0.5
-    if margin_mm == 0 or not inside.any():
+    if not inside.any():
         return gland
     near = distance_transform_edt(~inside, sampling=list(spacing_mm)[::-1]) <= margin_mm
     return np.maximum(gland, near.astype(gland.dtype))
@@ -85,7 +85,10 @@ def grown(gland: np.ndarray, margin_mm: float, spacing_mm: Sequence[float]) -> n
 def region(
     image: sitk.Image, gland: sitk.Image, grid: Grid, transform: sitk.Transform | None, card: ModelCard
 ) -> sitk.Image:
-    """The image with its gland (0…1, on the grid) shown as the card's `intensity_floor` and `context` say."""
+    """The image with its gland (0…1, on the grid) shown as the card's `margin_mm`, `intensity_floor` and
+    `context` say."""
+    if margin_mm := float(card.settings.get("margin_mm", 0.0)):
+        gland = grid.image(grown(sitk.GetArrayFromImage(gland), margin_mm, grid.spacing_mm))
     return show_gland(
         scaled_image(image, grid, transform, card),
         gland,
@@ -123,13 +126,8 @@ def regions_of_interest(
     grid, clipped = region_grid(trus_gland, card, axes)
     moving_gland = resample(sitk.Cast(mr_gland, sitk.sitkFloat32), grid, rigid)
     fixed_gland = resample(sitk.Cast(trus_gland, sitk.sitkFloat32), grid, None)
-    margin_mm = float(card.settings.get("margin_mm", 0.0))
-    shown = [
-        grid.image(grown(sitk.GetArrayFromImage(gland), margin_mm, grid.spacing_mm))
-        for gland in (moving_gland, fixed_gland)
-    ]
-    moving = region(mr, shown[0], grid, rigid, card)
-    fixed = region(trus, shown[1], grid, None, card)
+    moving = region(mr, moving_gland, grid, rigid, card)
+    fixed = region(trus, fixed_gland, grid, None, card)
     return RegionsOfInterest(
         moving,
         fixed,

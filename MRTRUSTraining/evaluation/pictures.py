@@ -20,6 +20,7 @@ from MRTRUSRegistrationLib.report_pictures import Plane, gland_planes, slice_ima
 from MRTRUSRegistrationLib.results import GlandSegmentation, Registration
 
 from ..data.cases import LoadedCase
+from ..picture_sides import write_sides
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,9 +107,7 @@ def _draw(
     axis.imshow(np.nan_to_num(values, nan=low), cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
     axis.set_axis_off()
     axis.set_title(title, fontsize=8)
-    left, right, top, bottom = plane.markers
-    for x, y, letter in ((0.03, 0.5, left), (0.97, 0.5, right), (0.5, 0.96, top), (0.5, 0.04, bottom)):
-        axis.text(x, y, letter, transform=axis.transAxes, color="white", fontsize=7, ha="center", va="center")
+    write_sides(axis, plane.markers)
 
 
 def _outline(

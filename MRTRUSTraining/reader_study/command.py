@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from MRTRUSRegistrationLib.errors import InputError
-from MRTRUSRegistrationLib.outputs import SYSTEM_FILES, staging_folder
+from MRTRUSRegistrationLib.outputs import SYSTEM_FILES, check_inputs_outside, staging_folder
 from MRTRUSRegistrationLib.seeds import check_seed
 
 from .delong import IntervalKind
@@ -33,7 +32,7 @@ def reader_study(
     if interval not in ("wald", "logit"):
         raise InputError(f"The interval {interval!r} is not known; use wald or logit.")
     check_seed(seed)
-    _check_inputs_outside(output, scores)
+    check_inputs_outside(output, scores)
     _check_folder(output, FILES if overwrite else (), "--overwrite replaces earlier results")
     results = analyse(read_study(scores), Settings(cast(IntervalKind, interval), seed))
     with staging_folder(output) as folder:
@@ -104,16 +103,6 @@ def _side_only(text: str | None, conditions: tuple[str, ...]) -> tuple[str, ...]
             f"{', '.join(conditions)}."
         )
     return _names(text)
-
-
-def _check_inputs_outside(folder: Path, inputs: Sequence[Path]) -> None:
-    """`InputError` if an input lies in the output folder, itself or as a link."""
-    target = folder.resolve()
-    for path in inputs:
-        if path.resolve().is_relative_to(target) or path.parent.resolve().is_relative_to(target):
-            raise InputError(
-                f"{path} lies in the output folder, which the results replace; give another folder."
-            )
 
 
 def _check_folder(folder: Path, own: tuple[str, ...], hint: str) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from MRTRUSRegistrationLib.errors import InputError
-from MRTRUSRegistrationLib.geometry import Grid, resample, resample_mask
+from MRTRUSRegistrationLib.geometry import Grid, opposite, orientation_code, resample, resample_mask
+
+from ..picture_sides import write_sides
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 _PAIR_FOLDERS = ("moving_images", "moving_labels", "fixed_images", "fixed_labels")
 _PLANES = ("axial", "sagittal", "coronal")
-_OPPOSITE = dict(zip("LRPASI", "RLAPIS", strict=True))
 _COLOURS = {
     "gland": "red",
     "transition_zone": "orange",
@@ -50,8 +51,8 @@ def _planes(array: np.ndarray, centre_kji: np.ndarray) -> list[np.ndarray]:
 
 def side_letters(image: sitk.Image) -> list[tuple[str, str, str, str]]:
     """The patient's sides at left, right, top and bottom of each of `_planes`, as the header says."""
-    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
-    (i_from, i_to), (j_from, j_to), (k_from, k_to) = ((_OPPOSITE[letter], letter) for letter in code)
+    code = orientation_code(image.GetDirection())
+    (i_from, i_to), (j_from, j_to), (k_from, k_to) = zip(opposite(code), code, strict=True)
     return [
         (j_from, j_to, i_from, i_to),
         (i_from, i_to, k_to, k_from),
@@ -65,11 +66,6 @@ def _draw_plane(axis: Axes, plane: np.ndarray, white: float, outlines: dict[str,
     for name, outline in outlines.items():
         if outline.any():
             axis.contour(outline, [0.5], colors=_COLOURS[name], linewidths=0.7)
-
-
-def _write_sides(axis: Axes, letters: tuple[str, str, str, str]) -> None:
-    for x, y, letter in zip((0.03, 0.97, 0.5, 0.5), (0.5, 0.5, 0.96, 0.04), letters, strict=True):
-        axis.text(x, y, letter, transform=axis.transAxes, color="white", fontsize=7, ha="center", va="center")
 
 
 def _name_colours(figure: Figure, names: Iterable[str]) -> None:
@@ -99,7 +95,7 @@ def _draw_row(
         outlines = {name: planes[number] for name, planes in cuts.items()} if column >= len(axes) - 3 else {}
         _draw_plane(axis, _planes(array, centre)[number], white, outlines)
         if sides_known:
-            _write_sides(axis, letters[number])
+            write_sides(axis, letters[number])
         axis.set_title(f"{title}, {_PLANES[0]}" if column == 0 else _PLANES[number], fontsize=8)
 
 

@@ -6,12 +6,11 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import vtk
 
-from ..geometry import Grid
+from ..geometry import Grid, opposite
 from ..rigid import linear_parts
 
 # The signs of the axes that differ between LPS and RAS; the same both ways.
 FLIP = np.array([-1.0, -1.0, 1.0])
-_OPPOSITE = str.maketrans("LRPASI", "RLAPIS")
 
 
 def points_ras(points_lps_mm: np.ndarray) -> np.ndarray:
@@ -29,7 +28,7 @@ def right_handed(image: sitk.Image) -> sitk.Image:
 
 def axes_right_handed(axes: str, image: sitk.Image) -> str:
     """What `axes` says of the index axes of `image`, said of those of `right_handed(image)`."""
-    return axes if _is_right_handed(image) else axes[:2] + axes[2:].translate(_OPPOSITE)
+    return axes if _is_right_handed(image) else axes[:2] + opposite(axes[2:])
 
 
 def _is_right_handed(image: sitk.Image) -> bool:
